@@ -1,0 +1,145 @@
+//! A regular file, opened for reading without the risk that opening or reading hangs.
+//!
+//! Called by `http/files` on a blocking thread. Invariants: what is opened was a regular file
+//! before (so no device sees an open) and is one after (so nobody swapped it); kernel file systems
+//! are refused, since their files have no size and may wait for an event.
+
+use std::{
+    fs::{File, Metadata},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use rustix::fs::{OFlags, fstatfs};
+
+use super::FileError;
+
+/// File systems that the kernel makes up: proc, sysfs, debugfs, tracefs, securityfs, both cgroups,
+/// bpf, configfs and selinuxfs.
+const KERNEL_FILE_SYSTEMS: [u64; 10] = [
+    0x9fa0,
+    0x6265_6572,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0x0027_e0eb,
+    0x6367_7270,
+    0xcafe_4a11,
+    0x6265_6570,
+    0xf97c_ff8c,
+];
+
+/// An open regular file.
+#[derive(Debug)]
+pub struct RegularFile {
+    file: File,
+    path: PathBuf,
+    size: u64,
+}
+
+impl RegularFile {
+    /// Opens a file; links are followed.
+    ///
+    /// # Errors
+    /// It does not exist, may not be read or is not a regular stored file.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        let bytes = path.as_os_str().as_bytes();
+        let failed = |source| FileError::io(bytes, source);
+        refuse_others(path, &path.metadata().map_err(failed)?)?;
+        let safe = OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = File::options()
+            .read(true)
+            .custom_flags(safe.bits().cast_signed())
+            .open(path)
+            .map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        refuse_others(path, &metadata)?;
+        let system = fstatfs(&file).map_err(|errno| FileError::io(bytes, errno))?;
+        // The type's width differs between architectures; the numbers have 32 bits.
+        let kind = u64::try_from(system.f_type & 0xffff_ffff).unwrap_or(0);
+        if KERNEL_FILE_SYSTEMS.contains(&kind) {
+            let path = bytes.to_vec().into();
+            return Err(FileError::Kernel { path });
+        }
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            size: metadata.len(),
+        })
+    }
+
+    /// Returns the size when it was opened.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns the path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads at most `len` bytes from `offset` on; nothing at the end of the file.
+    ///
+    /// # Errors
+    /// The operating system refused.
+    pub fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, FileError> {
+        let mut buffer = vec![0; len];
+        let read = self.file.read_at(&mut buffer, offset);
+        let bytes = self.path.as_os_str().as_bytes();
+        buffer.truncate(read.map_err(|source| FileError::io(bytes, source))?);
+        Ok(buffer.into())
+    }
+}
+
+fn refuse_others(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    let path = || path.as_os_str().as_bytes().to_vec().into();
+    if metadata.is_dir() {
+        Err(FileError::IsDirectory { path: path() })
+    } else if !metadata.is_file() {
+        Err(FileError::Special { path: path() })
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_could_hang_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("pipe");
+        let kind = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        let open = |path: &Path| RegularFile::open(path).unwrap_err();
+        assert!(matches!(open(&fifo), FileError::Special { .. }));
+        let tty = Path::new("/dev/tty");
+        assert!(matches!(open(tty), FileError::Special { .. }));
+        let kernel = Path::new("/proc/self/status");
+        assert!(matches!(open(kernel), FileError::Kernel { .. }));
+        let directory = open(folder.path());
+        assert!(matches!(directory, FileError::IsDirectory { .. }));
+    }
+
+    #[test]
+    fn bytes_come_from_their_offset() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, b"0123456789").unwrap();
+        let file = RegularFile::open(&path).unwrap();
+        assert_eq!(file.size(), 10);
+        assert_eq!(file.read_at(3, 4).unwrap(), b"3456"[..]);
+        assert_eq!(file.read_at(8, 100).unwrap(), b"89"[..]);
+        assert!(file.read_at(10, 1).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,42 @@
+//! `GET /v1/events`: what happens to runs, a JSON document a line, until the client goes.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use hpcclient_protocol::{NDJSON_CONTENT_TYPE, event::Event};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::AppState;
+
+/// Returns the routes of this file.
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(events))
+}
+
+/// Every event from now on. A client that does not read in time is cut and must ask again.
+#[utoipa::path(
+    get, path = "/v1/events", operation_id = "followEvents",
+    responses((status = 200, body = Event, content_type = "application/x-ndjson"))
+)]
+async fn events(State(state): State<AppState>) -> Response {
+    let watch = state.runs().events().watch();
+    let stopping = state.stopping().clone();
+    let lines = stream::unfold((watch, stopping), |(mut watch, stopping)| async move {
+        let event = stopping.run_until_cancelled(watch.next()).await?;
+        let line = event.map_err(std::io::Error::other).and_then(|event| {
+            let mut line = serde_json::to_vec(&*event)?;
+            line.push(b'\n');
+            Ok(Bytes::from(line))
+        });
+        Some((line, (watch, stopping)))
+    });
+    (
+        [(header::CONTENT_TYPE, NDJSON_CONTENT_TYPE)],
+        Body::from_stream(lines),
+    )
+        .into_response()
+}

@@ -1,0 +1,186 @@
+//! One channel of a live socket: it follows a run and sends what its credit allows.
+//!
+//! Invariants: the sum of `Data` payloads never exceeds what was granted; nothing is read from the
+//! store before there is credit and room on the socket; `seq` numbers of a writer go to the shim in
+//! the order in which they came.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::extract::ws::Message;
+use bytes::{BufMut, BytesMut};
+use hpcclient_protocol::{Frame, RunId, live::AgentMessage, run::StreamSizes};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::timeout,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Failure, logged, text};
+use crate::{
+    http::AppState,
+    runs::{Follower, Mode, Piece, RunError, Start, Taken},
+};
+
+/// The viewer's side of a channel.
+#[derive(Debug)]
+pub(super) struct Channel {
+    run: RunId,
+    writer: String,
+    granted: watch::Sender<u64>,
+    untaken: Arc<Semaphore>,
+    ended: CancellationToken,
+    _end: DropGuard,
+}
+
+/// A channel's credit: all that was ever granted.
+pub(super) struct Granted {
+    pub(super) sender: watch::Sender<u64>,
+    pub(super) watch: watch::Receiver<u64>,
+}
+
+impl Granted {
+    pub(super) fn new(credit: u32) -> Self {
+        let (sender, watch) = watch::channel(u64::from(credit));
+        Self { sender, watch }
+    }
+}
+
+impl Channel {
+    pub(super) fn new(
+        run: RunId,
+        writer: Option<String>,
+        granted: watch::Sender<u64>,
+        ended: CancellationToken,
+    ) -> Self {
+        Self {
+            run,
+            writer: writer.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+            granted,
+            untaken: Arc::new(Semaphore::new(MAX_UNTAKEN)),
+            _end: ended.clone().drop_guard(),
+            ended,
+        }
+    }
+
+    pub(super) const fn run(&self) -> RunId {
+        self.run
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.ended.is_cancelled()
+    }
+
+    pub(super) fn grant(&self, bytes: u32) {
+        self.granted
+            .send_modify(|all| *all = all.saturating_add(u64::from(bytes)));
+    }
+
+    /// Sends a piece of stdin. The permit is held until it was taken.
+    pub(super) async fn write(
+        &self,
+        state: &AppState,
+        seq: u64,
+        bytes: &[u8],
+    ) -> Result<(Taken, OwnedSemaphorePermit), Failure> {
+        let untaken = Arc::clone(&self.untaken).try_acquire_owned();
+        let permit = untaken.map_err(|_| RunError::Busy)?;
+        let piece = Piece {
+            writer: self.writer.clone(),
+            seq,
+            eof: false,
+        };
+        // A run that waits for its turn has nobody to read yet, and the socket must go on.
+        let sent = timeout(
+            START_LIMIT,
+            state.runs().write_stdin(self.run, piece, bytes),
+        )
+        .await;
+        Ok((sent.map_err(|_| RunError::Busy)??, permit))
+    }
+}
+
+/// Where a channel's messages go.
+pub(super) struct Outlet {
+    pub(super) number: u32,
+    pub(super) control: mpsc::Sender<Message>,
+    pub(super) bulk: mpsc::Sender<Message>,
+}
+
+/// Follows a run until its end, and tells a failure.
+pub(super) async fn follow(
+    state: AppState,
+    run: RunId,
+    from: StreamSizes,
+    granted: watch::Receiver<u64>,
+    outlet: Outlet,
+) {
+    let followed = match follower(&state, run, from).await {
+        Ok(follower) => send(follower, granted, &outlet).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = followed {
+        let error = logged(Failure::from(error).0);
+        let message = AgentMessage::Error {
+            channel: Some(outlet.number),
+            error,
+        };
+        let _cut = outlet.control.send(text(&message)).await;
+    }
+}
+
+async fn follower(state: &AppState, run: RunId, from: StreamSizes) -> Result<Follower, RunError> {
+    state
+        .runs()
+        .follow(run, Start::At(from), Mode::Follow)
+        .await
+}
+
+async fn send(
+    mut follower: Follower,
+    mut granted: watch::Receiver<u64>,
+    outlet: &Outlet,
+) -> Result<(), RunError> {
+    let mut sent = 0u64;
+    while !follower.has_ended() {
+        // Room first: nothing waits between the store and the socket.
+        let Ok(room) = outlet.bulk.reserve().await else {
+            return Ok(());
+        };
+        let credit = granted.borrow_and_update().saturating_sub(sent);
+        let max = usize::try_from(credit).unwrap_or(usize::MAX).min(FRAME);
+        let (frame, back) = follower.step(max).await?;
+        follower = back;
+        if let Some(frame) = frame {
+            if let Frame::Data { bytes, .. } = &frame {
+                sent += bytes.len() as u64;
+            }
+            room.send(message(outlet.number, &frame));
+            continue;
+        }
+        drop(room);
+        tokio::select! {
+            is_more = follower.more() => if !is_more {
+                let Ok(room) = outlet.bulk.reserve().await else { return Ok(()) };
+                room.send(message(outlet.number, &Frame::Ping));
+            },
+            changed = granted.changed() => if changed.is_err() { return Ok(()) },
+        }
+    }
+    Ok(())
+}
+
+fn message(number: u32, frame: &Frame) -> Message {
+    let mut bytes = BytesMut::new();
+    bytes.put_u32(number);
+    frame.encode(&mut bytes);
+    Message::Binary(bytes.freeze())
+}
+
+/// Small enough that an interrupt's echo is not long behind one on a slow line.
+const FRAME: usize = 16 * 1024;
+
+/// So many pieces of stdin may be on their way to a command that does not read.
+const MAX_UNTAKEN: usize = 64;
+
+/// How long a viewer's socket waits for a run that has no shim yet.
+pub(super) const START_LIMIT: Duration = Duration::from_secs(1);

@@ -1,0 +1,49 @@
+//! `GET /v1/status`: who the agent is and what it has to do.
+
+use axum::{Json, extract::State};
+use hpcclient_protocol::{ByteString, status::AgentStatus};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::AppState;
+
+/// Returns the routes of this file.
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(status))
+}
+
+/// The agent's state.
+#[utoipa::path(get, path = "/v1/status", operation_id = "getStatus", responses((status = 200, body = AgentStatus)))]
+async fn status(State(state): State<AppState>) -> Json<AgentStatus> {
+    let counts = state.runs().counts();
+    let root = state.runs().store().root().to_path_buf();
+    // The store may be on a shared disk that hangs; then the agent still answers.
+    let asked = tokio::task::spawn_blocking(move || {
+        rustix::fs::statvfs(&root).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+    });
+    let free_bytes = match tokio::time::timeout(DISK_LIMIT, asked).await {
+        Ok(Ok(free)) => free,
+        _ => 0,
+    };
+    let home = std::os::unix::ffi::OsStrExt::as_bytes(state.home().as_os_str()).to_vec();
+    Json(AgentStatus {
+        hello: state.hello().clone(),
+        user: state.user().to_owned(),
+        home: ByteString::from(home),
+        started_ms: state.started_ms(),
+        queued: counts.queued,
+        running: counts.running,
+        sessions: counts.sessions,
+        resident: resident(),
+        free_bytes,
+    })
+}
+
+/// Returns this process's resident memory in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
+}
+
+const DISK_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,0 +1,378 @@
+//! The registry of runs: every run that lives on this node, and the way to those in the store.
+//!
+//! Called by `http`. A client's `PUT` becomes a folder in the store and a message to a shim; what the
+//! shim says comes back through `Link` and wakes the followers.
+//! Invariants: an id is run at most once, also when requests come at the same time or are cut; a run
+//! is in `live` from before its folder exists until its end is known; locks are never held across
+//! an await.
+//! Not here: bytes on disk (`store`), processes (`shim`), HTTP (`http`).
+
+mod adopt;
+mod error;
+mod events;
+mod follow;
+mod input;
+mod link;
+mod live_run;
+mod session;
+mod start;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+};
+
+use hpcclient_protocol::{
+    Run, RunId, RunSpec, RunState, SessionId,
+    run::{RunList, StreamSizes},
+};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{
+    error::RunError,
+    events::{EventWatch, Events, TooSlow},
+    follow::{Follower, Mode},
+    input::{Piece, Taken},
+    link::Link,
+};
+use self::{
+    live_run::{LiveRun, Stage, lock},
+    session::Session,
+};
+use crate::{
+    clock,
+    environment::Environment,
+    place::Place,
+    shim::{self, control::FromShim},
+    store::{RunDir, RunRecord, Store},
+};
+
+/// The registry; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Runs(Arc<Registry>);
+
+#[derive(Debug)]
+struct Registry {
+    store: Store,
+    place: Place,
+    environment: Environment,
+    boot_id: Option<String>,
+    /// Whether the last run was made without a wait.
+    store_is_quick: AtomicBool,
+    live: Mutex<HashMap<RunId, Arc<LiveRun>>>,
+    sessions: Mutex<HashMap<SessionId, Session>>,
+    events: Events,
+    slots: Arc<Semaphore>,
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// The answer to a `PUT`.
+#[derive(Debug)]
+pub struct Put {
+    /// Whether the run is new.
+    pub is_new: bool,
+    /// The run.
+    pub run: Run,
+}
+
+/// How many runs there are of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Waiting to start.
+    pub queued: u32,
+    /// Running or stalled.
+    pub running: u32,
+    /// Session shells.
+    pub sessions: u32,
+}
+
+impl Runs {
+    /// Makes the registry of a store.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        place: Place,
+        environment: Environment,
+        tracker: TaskTracker,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Registry {
+            store,
+            place,
+            environment,
+            boot_id: shim::boot_id(),
+            store_is_quick: AtomicBool::new(false),
+            live: Mutex::default(),
+            sessions: Mutex::default(),
+            events: Events::default(),
+            slots: Arc::new(Semaphore::new(MAX_SUPERVISORS)),
+            tracker,
+            stopping,
+        }))
+    }
+
+    /// Makes a run and starts it, or finds the one that has this id already.
+    ///
+    /// # Errors
+    /// The spec is bad, the id is taken by another spec, or it cannot be stored or started.
+    pub async fn put(&self, id: RunId, spec: RunSpec) -> Result<Put, RunError> {
+        spec.check().map_err(RunError::BadSpec)?;
+        let (live, is_new) = self.reserve(id, &spec);
+        if is_new {
+            // A task of its own: a request that is cut must not leave a run half made.
+            self.0.tracker.spawn(self.clone().begin(Arc::clone(&live)));
+        }
+        let run = if live.made().await? {
+            live.to_run()
+        } else {
+            self.get(id).await?
+        };
+        if run.spec != spec {
+            return Err(RunError::OtherSpec { id });
+        }
+        let is_new = is_new && matches!(live.watch().borrow().stage, Stage::Stored);
+        Ok(Put { is_new, run })
+    }
+
+    fn reserve(&self, id: RunId, spec: &RunSpec) -> (Arc<LiveRun>, bool) {
+        let mut live = lock(&self.0.live);
+        if let Some(known) = live.get(&id) {
+            return (Arc::clone(known), false);
+        }
+        let host = self.0.place.host().to_owned();
+        let new = Arc::new(LiveRun::new(id, spec.clone(), clock::now_ms(), host));
+        live.insert(id, Arc::clone(&new));
+        (new, true)
+    }
+
+    /// Returns a run.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub async fn get(&self, id: RunId) -> Result<Run, RunError> {
+        match self.live(id) {
+            Some(live) if live.dir().is_some() => Ok(live.to_run()),
+            _ => self.stored(id).await.map(|(_, run)| run),
+        }
+    }
+
+    /// Returns a page of runs, newest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn list(
+        &self,
+        before: Option<RunId>,
+        limit: usize,
+        session: Option<SessionId>,
+    ) -> Result<RunList, RunError> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        let runs = self.clone();
+        self.blocking(move || runs.page(before, limit, session.as_ref()))
+            .await
+    }
+
+    fn page(
+        &self,
+        before: Option<RunId>,
+        limit: usize,
+        session: Option<&SessionId>,
+    ) -> Result<RunList, RunError> {
+        let (mut found, mut from, mut looked) = (Vec::new(), before, 0);
+        loop {
+            let dirs = self.0.store.newest(from, limit)?;
+            looked += dirs.len();
+            let is_last = dirs.len() < limit;
+            for dir in dirs {
+                from = Some(dir.id());
+                // A folder that went away since it was listed is no run any more.
+                let Ok(run) = self.read(&dir) else { continue };
+                if session.is_none() || run.spec.session.as_ref() == session {
+                    found.push(run);
+                }
+                if found.len() == limit {
+                    return Ok(RunList {
+                        runs: found,
+                        next: from,
+                    });
+                }
+            }
+            if is_last {
+                return Ok(RunList {
+                    runs: found,
+                    next: None,
+                });
+            }
+            if looked >= MAX_LOOKED {
+                return Ok(RunList {
+                    runs: found,
+                    next: from,
+                });
+            }
+        }
+    }
+
+    /// Returns a follower of a run's output, from these offsets on.
+    ///
+    /// # Errors
+    /// There is no such run, an offset lies beyond the end, or only another node can follow it.
+    pub async fn follow(&self, id: RunId, from: Start, mode: Mode) -> Result<Follower, RunError> {
+        if let Some(live) = self.live(id)
+            && let Some(dir) = live.dir().cloned()
+        {
+            let watch = live.watch();
+            let at = from.offsets(watch.borrow().sizes);
+            // From the start on, a reader opens nothing yet: no trip to another thread.
+            let reader = if at == StreamSizes::default() {
+                dir.reader(at)?
+            } else {
+                self.blocking(move || Ok(dir.reader(at)?)).await?
+            };
+            return Ok(Follower::live(live, watch, reader, mode));
+        }
+        let (dir, run) = self.stored(id).await?;
+        if mode == Mode::Follow && !run.state.is_final() {
+            return Err(if run.host == self.0.place.host() {
+                RunError::Unreachable { id }
+            } else {
+                RunError::OtherNode { id, host: run.host }
+            });
+        }
+        let at = from.offsets(run.sizes);
+        let reader = self.blocking(move || Ok(dir.reader(at)?)).await?;
+        Ok(Follower::stored(run, reader))
+    }
+
+    /// Returns the events.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// Returns how many runs and sessions live.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for live in lock(&self.0.live).values() {
+            match live.state() {
+                RunState::Queued => counts.queued += 1,
+                RunState::Running | RunState::Stalled => counts.running += 1,
+                RunState::Exited | RunState::Lost => {}
+            }
+        }
+        let sessions = lock(&self.0.sessions);
+        let living = sessions
+            .values()
+            .filter(|session| session.is_alive())
+            .count();
+        counts.sessions = u32::try_from(living).unwrap_or(u32::MAX);
+        counts
+    }
+
+    /// Returns where runs are stored.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    fn live(&self, id: RunId) -> Option<Arc<LiveRun>> {
+        lock(&self.0.live).get(&id).cloned()
+    }
+
+    /// Reads a run that is not live from the store.
+    async fn stored(&self, id: RunId) -> Result<(RunDir, Run), RunError> {
+        let runs = self.clone();
+        self.blocking(move || {
+            let dir = runs.0.store.find(id).ok_or(RunError::NotFound { id })?;
+            let run = runs.read(&dir)?;
+            Ok((dir, run))
+        })
+        .await
+    }
+
+    /// Reads a run, the live one if it lives. A run that nobody keeps any more becomes `Lost` here.
+    fn read(&self, dir: &RunDir) -> Result<Run, RunError> {
+        if let Some(live) = self.live(dir.id()).filter(|live| live.dir().is_some()) {
+            return Ok(live.to_run());
+        }
+        let run = dir.load()?;
+        if run.state.is_final() || run.host != self.0.place.host() {
+            return Ok(run);
+        }
+        self.settle(dir, run)
+    }
+
+    /// Takes what a shim says.
+    async fn hear(&self, link: &Link, message: FromShim) {
+        match message {
+            FromShim::Changed { run, record, sizes } => self.grow(run, record, sizes),
+            FromShim::StdinAck {
+                run,
+                writer,
+                seq,
+                error,
+            } => {
+                if let Some(live) = self.live(run) {
+                    live.acknowledge(&writer, seq, error.as_deref());
+                }
+            }
+            FromShim::Hello { live, .. } => self.adopt_runs(link, live).await,
+        }
+    }
+
+    fn grow(&self, id: RunId, record: RunRecord, sizes: StreamSizes) {
+        let Some(live) = self.live(id) else { return };
+        let ended = record.state.is_final();
+        if ended {
+            if let (Some(session), Some(cwd)) = (&live.spec().session, &record.cwd_after) {
+                self.set_session_cwd(session, cwd);
+            }
+            // Before the followers wake, so that whoever asks next finds one answer: the store's.
+            lock(&self.0.live).remove(&id);
+        }
+        if live.grow(record, sizes) {
+            self.0.events.tell(|| live.to_run());
+        }
+    }
+
+    /// Does file system work on the blocking pool: a shared disk may hang, the runtime may not.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, RunError> + Send + 'static,
+    ) -> Result<T, RunError> {
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| RunError::Stopping)?
+    }
+}
+
+/// Where a follower starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// At these offsets.
+    At(StreamSizes),
+    /// At an offset in one stream; the others are skipped.
+    In(hpcclient_protocol::StreamName, u64),
+}
+
+impl Start {
+    const fn offsets(self, ends: StreamSizes) -> StreamSizes {
+        use hpcclient_protocol::StreamName as Name;
+        match self {
+            Self::At(offsets) => offsets,
+            Self::In(Name::Stdout, stdout) => StreamSizes { stdout, ..ends },
+            Self::In(Name::Stderr, stderr) => StreamSizes { stderr, ..ends },
+            Self::In(Name::Tty, tty) => StreamSizes { tty, ..ends },
+        }
+    }
+}
+
+/// Each is a process, and login nodes limit a user to a few hundred; more runs wait.
+const MAX_SUPERVISORS: usize = 100;
+
+const MAX_PAGE: usize = 500;
+
+/// A page of one session may be spread over many runs of others; then the next page goes on.
+const MAX_LOOKED: usize = 2000;

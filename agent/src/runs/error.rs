@@ -1,0 +1,108 @@
+//! What can go wrong with a run, in the agent's own words. `http::failure` turns it into the wire's.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use hpcclient_protocol::{ApiError, RunId, SessionId};
+
+use crate::{shim::control::ControlError, store::StoreError};
+
+/// A failure of the registry of runs.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No such run is stored.
+    #[error("run {id} does not exist")]
+    NotFound {
+        /// The id.
+        id: RunId,
+    },
+    /// No such session lives.
+    #[error("session {id} does not exist")]
+    NoSession {
+        /// The id.
+        id: SessionId,
+    },
+    /// The id was used for something else.
+    #[error("run {id} exists with another spec")]
+    OtherSpec {
+        /// The id.
+        id: RunId,
+    },
+    /// The spec cannot be run.
+    #[error("{0}")]
+    BadSpec(ApiError),
+    /// The request is not one that a run understands.
+    #[error("{what}")]
+    BadRequest {
+        /// What is wrong.
+        what: String,
+    },
+    /// The run lives on another node, and only that node's agent can reach it.
+    #[error("run {id} is on node {host}")]
+    OtherNode {
+        /// The id.
+        id: RunId,
+        /// The node.
+        host: String,
+    },
+    /// The run has ended.
+    #[error("run {id} has ended")]
+    Ended {
+        /// The id.
+        id: RunId,
+    },
+    /// The run was made without stdin, or without a terminal.
+    #[error("run {id} has no {what}")]
+    Without {
+        /// The id.
+        id: RunId,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The session's directory is gone.
+    #[error("the session's directory {path} does not exist any more")]
+    DirectoryGone {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// No process could be started.
+    #[error("cannot start a process on this node")]
+    Spawn {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The process that keeps the run does not answer.
+    #[error("the supervisor of run {id} cannot be reached")]
+    Unreachable {
+        /// The id.
+        id: RunId,
+    },
+    /// The process that keeps the run or the session has just ended.
+    #[error("the supervisor of the run has ended")]
+    Gone,
+    /// The supervisor does not take what it is sent as fast as it comes.
+    #[error("the supervisor of the run has too much to do")]
+    Busy,
+    /// stdin was not taken.
+    #[error("stdin was not taken: {reason}")]
+    Stdin {
+        /// Why, in the supervisor's words.
+        reason: String,
+    },
+    /// A control message cannot be sent.
+    #[error("the request does not fit a control message")]
+    Control {
+        /// Why.
+        #[from]
+        source: ControlError,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A task ended before its answer: the agent is stopping.
+    #[error("the agent is stopping")]
+    Stopping,
+    /// The same failure, told to more than one who waited.
+    #[error(transparent)]
+    Shared(Arc<Self>),
+}

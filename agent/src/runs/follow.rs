@@ -1,0 +1,220 @@
+//! Follows one run for one viewer: its stored frames, then what comes, then the end.
+//!
+//! Called by `http::streams` (a body) and `http::live` (a channel with credit).
+//! Invariants: the state is read before the store, so that an end is told only after every byte of
+//! it; nothing is kept for a viewer but its place; the first frame is `State`, the last is `End`.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use hpcclient_protocol::{Frame, Run, RunState, frame::HEADER_LEN};
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    RunError,
+    live_run::{Growth, LiveRun},
+};
+use crate::store::{RunReader, StoreError};
+
+/// Whether a follower waits for what is not there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Until the run's end.
+    Follow,
+    /// What is stored now, then `End`.
+    Stored,
+}
+
+/// One viewer's place in a run.
+#[derive(Debug)]
+pub struct Follower {
+    source: Source,
+    reader: RunReader,
+    mode: Mode,
+    told: Option<(RunState, Option<String>)>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Live(Arc<LiveRun>, watch::Receiver<Growth>),
+    Stored(Box<Run>),
+}
+
+impl Follower {
+    /// Follows a run that lives; `watch` was made before `reader`.
+    pub(super) const fn live(
+        live: Arc<LiveRun>,
+        watch: watch::Receiver<Growth>,
+        reader: RunReader,
+        mode: Mode,
+    ) -> Self {
+        Self {
+            source: Source::Live(live, watch),
+            reader,
+            mode,
+            told: None,
+            ended: false,
+        }
+    }
+
+    /// Follows a run that will not change.
+    pub(super) fn stored(run: Run, reader: RunReader) -> Self {
+        let source = Source::Stored(Box::new(run));
+        Self {
+            source,
+            reader,
+            mode: Mode::Stored,
+            told: None,
+            ended: false,
+        }
+    }
+
+    /// Returns whether `End` was handed out.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Returns the next frame with at most `max` bytes of data, or `None` until there is more. With
+    /// `max` 0 only a new state comes.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn next_now(&mut self, max: usize) -> Result<Option<Frame>, StoreError> {
+        if self.ended {
+            return Ok(None);
+        }
+        // Before the store is read: what it tells is in the store by then.
+        let (state, reason) = match &mut self.source {
+            Source::Live(_, watch) => {
+                let record = &watch.borrow_and_update().record;
+                (record.state, record.reason.clone())
+            }
+            Source::Stored(run) => (run.state, run.reason.clone()),
+        };
+        let is_last = state.is_final() || self.mode == Mode::Stored;
+        let now = Some((state, reason));
+        // A last state comes as `End`, after the bytes.
+        if self.told.is_none() || (self.told != now && !state.is_final()) {
+            self.told = now;
+            return Ok(Some(Frame::State(Box::new(self.run()))));
+        }
+        if max == 0 {
+            return Ok(None);
+        }
+        if let Some(frame) = self.reader.next(max)? {
+            return Ok(Some(frame));
+        }
+        if is_last {
+            self.ended = true;
+            return Ok(Some(Frame::End(Box::new(self.run()))));
+        }
+        Ok(None)
+    }
+
+    /// Waits until there may be more, at most until it is time for a `Ping`; `false` says the latter.
+    pub async fn more(&mut self) -> bool {
+        match &mut self.source {
+            Source::Live(_, watch) => timeout(PING_EVERY, watch.changed()).await.is_ok(),
+            // Nothing comes any more: whoever waits, waits for something else, such as credit.
+            Source::Stored(_) => std::future::pending().await,
+        }
+    }
+
+    /// Does [`Self::next_now`] where it does not hold up others. Cancelling it loses the follower.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn step(mut self, max: usize) -> Result<(Option<Frame>, Self), RunError> {
+        if max == 0 || self.is_at_tail() {
+            let frame = self.next_now(max)?;
+            return Ok((frame, self));
+        }
+        let work = move || self.next_now(max).map(|frame| (frame, self));
+        Ok(tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| RunError::Stopping)??)
+    }
+
+    /// Returns the next encoded frames, as many as are ready up to [`CHUNK`]; `None` after the end.
+    /// Cancelling it loses the follower.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn chunk(mut self) -> Result<Option<(Bytes, Self)>, RunError> {
+        loop {
+            if self.ended {
+                return Ok(None);
+            }
+            let (follower, chunk) = if self.is_at_tail() {
+                // What the shim has just written lies in this node's page cache, and reading it is
+                // cheaper than a trip to the blocking pool. Old output may come from a disk.
+                let chunk = self.fill()?;
+                (self, chunk)
+            } else {
+                let work = move || self.fill().map(|chunk| (self, chunk));
+                tokio::task::spawn_blocking(work)
+                    .await
+                    .map_err(|_| RunError::Stopping)??
+            };
+            self = follower;
+            if !chunk.is_empty() {
+                return Ok(Some((chunk, self)));
+            }
+            if !self.more().await {
+                return Ok(Some((Frame::Ping.to_bytes(), self)));
+            }
+        }
+    }
+
+    fn fill(&mut self) -> Result<Bytes, StoreError> {
+        let mut chunk = BytesMut::new();
+        loop {
+            let room = CHUNK.saturating_sub(chunk.len() + HEADER_LEN);
+            if room < LEAST_ROOM {
+                return Ok(chunk.freeze());
+            }
+            match self.next_now(room.min(FRAME)) {
+                Ok(Some(frame)) => frame.encode(&mut chunk),
+                Ok(None) => return Ok(chunk.freeze()),
+                // What was read before the failure is good; the failure comes again next time.
+                Err(_) if !chunk.is_empty() => return Ok(chunk.freeze()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn is_at_tail(&self) -> bool {
+        match &self.source {
+            Source::Live(_, watch) => {
+                let (end, at) = (watch.borrow().sizes, self.reader.offsets());
+                let left = |end: u64, at: u64| end.saturating_sub(at);
+                let behind = left(end.stdout, at.stdout)
+                    + left(end.stderr, at.stderr)
+                    + left(end.tty, at.tty);
+                behind <= TAIL
+            }
+            Source::Stored(_) => false,
+        }
+    }
+
+    fn run(&self) -> Run {
+        match &self.source {
+            Source::Live(live, _) => live.to_run(),
+            Source::Stored(run) => (**run).clone(),
+        }
+    }
+}
+
+/// Frames that are ready travel together up to this size: fewer wake-ups on both sides.
+const CHUNK: usize = 256 * 1024;
+
+const FRAME: usize = 64 * 1024;
+
+const LEAST_ROOM: usize = 4 * 1024;
+
+/// Behind by more than this, a viewer is reading history.
+const TAIL: u64 = 1 << 20;
+
+const PING_EVERY: Duration = Duration::from_secs(15);

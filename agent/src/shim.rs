@@ -1,0 +1,215 @@
+//! The process that keeps a command: it holds its pipes or terminal and stores what comes out.
+//!
+//! Started by the agent as `hpcagent shim …`, it outlives the agent. One for a command that stands
+//! alone, one for a session with all its lines. One thread, poll(2), no async runtime.
+//! Not here: which shims there are (`runs`), the wire (`http`).
+
+pub mod control;
+
+mod command;
+mod connections;
+mod durable;
+mod feed;
+mod fifos;
+mod kept;
+mod line;
+mod orders;
+mod processes;
+mod pty;
+mod session;
+mod signals;
+mod supervise;
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::net::UnixStream,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use anyhow::{Context, bail};
+use hpcclient_protocol::{RunId, RunState, SessionId, StreamName};
+use rustix::{
+    fs::Mode,
+    process::{Pid, set_child_subreaper, umask},
+};
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
+    SIGUSR1, SIGUSR2,
+};
+
+pub use processes::{boot_id, start_of};
+
+use crate::store::{RunDir, RunRecord};
+use connections::Connections;
+use durable::Durable;
+use feed::Feed;
+use kept::{KeptRun, Over};
+use session::Session;
+use supervise::{Purpose, Shim};
+
+/// Runs `hpcagent shim …` with the arguments after `shim`.
+#[must_use]
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let mut args = args.into_iter();
+    let verb = args.next().unwrap_or_default();
+    if verb == "exec-pty" {
+        return pty::exec(&args.collect::<Vec<_>>());
+    }
+    let ended = match (verb.to_str(), args.next(), args.next()) {
+        (Some("run"), Some(dir), Some(socket)) => keep_run(Path::new(&dir), Path::new(&socket)),
+        (Some("session"), Some(id), Some(socket)) => {
+            keep_session(&id.to_string_lossy(), Path::new(&socket))
+        }
+        _ => {
+            let usage = "usage: hpcagent shim run <run dir> <socket> | session <id> <socket>";
+            Err(anyhow::anyhow!(usage))
+        }
+    };
+    ended.unwrap_or_else(|error| {
+        tell(&format!("error: {error:#}\n"));
+        ExitCode::FAILURE
+    })
+}
+
+fn tell(text: &str) {
+    use io::Write;
+    // The agent's log, if it is still there.
+    drop(io::stderr().write_all(text.as_bytes()));
+}
+
+/// What every shim does first.
+fn settle_in() -> anyhow::Result<Settled> {
+    // It fails when this process leads a group already, which is as good.
+    let _ = rustix::process::setsid();
+    let me = Pid::from_raw(i32::try_from(std::process::id())?);
+    set_child_subreaper(me).context("cannot become the parent of orphans")?;
+    let user_umask = umask(Mode::RWXG | Mode::RWXO);
+    let (wake, writer) = UnixStream::pair().context("cannot make a socket pair")?;
+    wake.set_nonblocking(true)?;
+    writer.set_nonblocking(true)?;
+    let terminated = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGTERM, Arc::clone(&terminated))?;
+    signal_hook::low_level::pipe::register(SIGTERM, writer.try_clone()?)?;
+    signal_hook::low_level::pipe::register(SIGCHLD, writer.try_clone()?)?;
+    // What was started in the background ignores some signals, and its children for ever with it. A
+    // signal that has a handler here is set to its default for every program that is started.
+    for signal in [
+        SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE,
+    ] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    Ok(Settled {
+        user_umask,
+        wake,
+        terminated,
+        durable: Durable::new(writer),
+    })
+}
+
+/// What every shim has.
+struct Settled {
+    /// The user's umask, for the commands.
+    user_umask: Mode,
+    wake: UnixStream,
+    terminated: Arc<AtomicBool>,
+    durable: Durable,
+}
+
+impl Settled {
+    fn shim(self, purpose: Purpose, connections: Connections) -> Shim {
+        Shim::new(
+            purpose,
+            connections,
+            self.durable,
+            self.wake,
+            self.terminated,
+        )
+    }
+}
+
+fn keep_run(path: &Path, socket: &Path) -> anyhow::Result<ExitCode> {
+    let first = connections::first();
+    let settled = settle_in()?;
+    let id: Option<RunId> = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .and_then(|name| name.parse().ok());
+    let Some(id) = id else {
+        bail!("{} is not a run's folder", path.display());
+    };
+    let dir = RunDir::at(id, path.to_owned());
+    let made = Connections::listen(socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))
+        .and_then(|connections| Ok((connections, dir.spec()?, open_alone(&dir)?)));
+    let (connections, spec, mut kept) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let lost = RunRecord {
+                reason: Some(format!("its keeper could not start: {error:#}")),
+                ..RunRecord::new(RunState::Lost)
+            };
+            // The agent that started this shim sees it end in any case.
+            drop(dir.write_record(&lost));
+            return Err(error);
+        }
+    };
+    let child = match command::start(&spec, settled.user_umask) {
+        Ok(started) => {
+            for (stream, fd) in started.outputs {
+                kept.keep(stream, fd);
+            }
+            kept.feed = Feed::new(id, started.stdin, spec.pty.is_some(), true);
+            if let Some(size) = spec.pty {
+                kept.resize(size);
+            }
+            kept.set_running(started.pid);
+            Pid::from_raw(i32::try_from(started.pid)?)
+        }
+        Err(refused) => {
+            let stream = match spec.pty {
+                Some(_) => StreamName::Tty,
+                None => StreamName::Stderr,
+            };
+            kept.store(stream, refused.message.as_bytes());
+            kept.set_over(Over {
+                code: refused.code,
+                signal: None,
+                cwd: None,
+            });
+            None
+        }
+    };
+    let mut shim = settled.shim(Purpose::Alone { run: id, child }, connections);
+    shim.runs.insert(id, kept);
+    Ok(serve(shim, first))
+}
+
+fn open_alone(dir: &RunDir) -> anyhow::Result<KeptRun> {
+    let feed = Feed::new(dir.id(), None, false, true);
+    let (file, record) = orders::open_record(dir)?;
+    Ok(KeptRun::open(dir.clone(), file, record, feed)?)
+}
+
+fn keep_session(id: &str, socket: &Path) -> anyhow::Result<ExitCode> {
+    let first = connections::first();
+    let settled = settle_in()?;
+    let id: SessionId = id.parse()?;
+    let connections = Connections::listen(socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let mut session = Session::new(id, socket, settled.user_umask)
+        .with_context(|| format!("cannot make a folder beside {}", socket.display()))?;
+    session.start_shell();
+    let purpose = Purpose::Session(Box::new(session));
+    Ok(serve(settled.shim(purpose, connections), first))
+}
+
+fn serve(mut shim: Shim, first: Option<UnixStream>) -> ExitCode {
+    if let Some(first) = first {
+        let hello = shim.hello();
+        shim.connections.adopt(first, &hello);
+    }
+    shim.run()
+}

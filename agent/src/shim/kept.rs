@@ -1,0 +1,427 @@
+//! A run whose streams this shim holds: reads them, stores them, knows the run's record.
+//!
+//! ```text
+//!   Running ◄──► Stalled          the chunk in `held` could not be written; nothing more is read
+//!      │            │
+//!      └────────────┴──► over ──► Exited     once the pipes are drained; late output still comes
+//! ```
+//!
+//! Invariants: one chunk at most is in memory; it is in the store before the next is read.
+
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use hpcclient_protocol::{ByteString, RunId, RunState, StreamName, run::TerminalSize};
+use rustix::io::Errno;
+
+use super::{
+    durable::{Durable, Ended, SYNC},
+    feed::Feed,
+    fifos::Fifo,
+};
+use crate::store::{RecordFile, RunDir, RunRecord, RunWriter, StoreError, Unsynced};
+
+/// How much is read at a time.
+pub(super) const CHUNK: usize = 256 << 10;
+/// The size that a busy pipe is given.
+const WIDE_PIPE: usize = 1 << 20;
+/// How long a full disk is left alone.
+const RETRY: Duration = Duration::from_secs(2);
+/// How long a run that started is not spoken of: many end before, and are told once.
+const HUSH: Duration = Duration::from_millis(2);
+/// After its process ended a run is read for this many bytes; what then still comes is late output.
+const LAST_BYTES: usize = 8 << 20;
+
+/// How a run's process ended.
+#[derive(Clone, Debug)]
+pub(super) struct Over {
+    pub(super) code: i32,
+    pub(super) signal: Option<String>,
+    pub(super) cwd: Option<ByteString>,
+}
+
+struct Output {
+    stream: StreamName,
+    fd: OwnedFd,
+    wide: bool,
+    /// The FIFO that this is, when it may be used again.
+    fifo: Option<u64>,
+}
+
+/// One run.
+pub(super) struct KeptRun {
+    pub(super) id: RunId,
+    pub(super) record: RunRecord,
+    pub(super) feed: Feed,
+    dir: RunDir,
+    file: RecordFile,
+    writer: RunWriter,
+    outputs: Vec<Output>,
+    /// Whether somebody has the other ends open; before that they look like ended.
+    opened: bool,
+    spent: Vec<(StreamName, Fifo)>,
+    held: Option<(StreamName, Vec<u8>)>,
+    retry_at: Option<Instant>,
+    over: Option<Over>,
+    sync_at: Option<Instant>,
+    syncing: bool,
+    /// What the disk refused; until it has it nothing more is read.
+    doubtful: Vec<Unsynced>,
+    changed: bool,
+    hush_until: Option<Instant>,
+}
+
+impl KeptRun {
+    /// Opens a run's files.
+    pub(super) fn open(
+        dir: RunDir,
+        file: RecordFile,
+        record: RunRecord,
+        feed: Feed,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: dir.id(),
+            record,
+            feed,
+            file,
+            writer: RunWriter::open(&dir)?,
+            dir,
+            outputs: vec![],
+            opened: true,
+            spent: vec![],
+            held: None,
+            retry_at: None,
+            over: None,
+            sync_at: None,
+            syncing: false,
+            doubtful: vec![],
+            changed: false,
+            hush_until: None,
+        })
+    }
+
+    /// Adds a stream to keep; the descriptor does not block.
+    pub(super) fn keep(&mut self, stream: StreamName, fd: OwnedFd) {
+        let wide = stream == StreamName::Tty;
+        self.outputs.push(Output {
+            stream,
+            fd,
+            wide,
+            fifo: None,
+        });
+    }
+
+    /// Adds a stream that the session's shell will open.
+    pub(super) fn keep_fifo(&mut self, stream: StreamName, fifo: Fifo) {
+        self.opened = false;
+        self.outputs.push(Output {
+            stream,
+            fd: fifo.fd,
+            wide: fifo.wide,
+            fifo: Some(fifo.number),
+        });
+    }
+
+    /// Says that the shell has opened the streams, and stdin.
+    pub(super) fn set_opened(&mut self) {
+        self.opened = true;
+        self.feed.set_opened();
+    }
+
+    /// Returns the FIFOs that nobody writes to any more.
+    pub(super) fn take_spent(&mut self) -> Vec<(StreamName, Fifo)> {
+        std::mem::take(&mut self.spent)
+    }
+
+    /// Returns the descriptors to read, unless the disk has to be waited for.
+    pub(super) fn readable(&self) -> impl Iterator<Item = (StreamName, &OwnedFd)> {
+        let waits = !self.opened || self.waits_for_disk();
+        self.outputs
+            .iter()
+            .filter(move |_| !waits)
+            .map(|output| (output.stream, &output.fd))
+    }
+
+    /// Returns when this run wants to be looked at without any event.
+    pub(super) fn wakes_at(&self, durable: &Durable) -> Option<Instant> {
+        let can_sync = !self.syncing && durable.has_room();
+        let disk = self.retry_at.or(self.sync_at.filter(|_| can_sync));
+        let news = self.hush_until.filter(|_| self.changed);
+        disk.into_iter().chain(news).min()
+    }
+
+    const fn waits_for_disk(&self) -> bool {
+        self.retry_at.is_some() || !self.doubtful.is_empty()
+    }
+
+    /// Returns whether nothing can come any more and everybody was told.
+    pub(super) const fn is_done(&self) -> bool {
+        self.record.state.is_final()
+            && self.outputs.is_empty()
+            && self.held.is_none()
+            && !self.syncing
+            && !self.changed
+    }
+
+    /// Leaves the run, for one who waits for the disk.
+    pub(super) fn into_ended(mut self) -> Ended {
+        let mut files = std::mem::take(&mut self.doubtful);
+        files.extend(self.writer.take_unsynced());
+        files.push(self.file.unsynced());
+        Ended {
+            dir: self.dir,
+            record: self.record,
+            sizes: self.writer.sizes(),
+            files,
+        }
+    }
+
+    /// Says that its process is running.
+    pub(super) fn set_running(&mut self, pid: u32) {
+        self.record.state = RunState::Running;
+        self.record.pid = Some(pid);
+        self.record.started_ms = Some(now_ms());
+        self.hush_until = Some(Instant::now() + HUSH);
+        self.save();
+    }
+
+    /// Says that its process ended; the state follows when the pipes are drained.
+    pub(super) fn set_over(&mut self, over: Over) {
+        self.feed.close("the run has ended");
+        if self.over.is_none() && !self.record.state.is_final() {
+            self.over = Some(over);
+        }
+    }
+
+    /// Reads one stream once and returns how many bytes came; more may be there then.
+    pub(super) fn read(&mut self, stream: StreamName, buffer: &mut [u8]) -> usize {
+        // The other stream may have met a full disk in this very round: its chunk must stay held.
+        if self.waits_for_disk() {
+            return 0;
+        }
+        let Some(at) = self
+            .outputs
+            .iter()
+            .position(|output| output.stream == stream)
+        else {
+            return 0;
+        };
+        let Some(output) = self.outputs.get_mut(at) else {
+            return 0;
+        };
+        match rustix::io::read(&output.fd, &mut *buffer) {
+            Ok(count) if count > 0 => {
+                if !output.wide && count >= 64 << 10 {
+                    // Best effort: a wider pipe saves a busy command many waits.
+                    let _ = rustix::pipe::fcntl_setpipe_size(&output.fd, WIDE_PIPE);
+                    output.wide = true;
+                }
+                self.store(stream, buffer.get(..count).unwrap_or_default());
+                count
+            }
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            // End of file; a terminal says EIO when its last process is gone.
+            Ok(_) | Err(_) => {
+                let Output { fd, wide, fifo, .. } = self.outputs.remove(at);
+                if let Some(number) = fifo {
+                    self.spent.push((stream, Fifo { number, fd, wide }));
+                }
+                0
+            }
+        }
+    }
+
+    /// Notes text on a stream as if the command had written it.
+    pub(super) fn store(&mut self, stream: StreamName, bytes: &[u8]) {
+        match self.writer.append(stream, bytes) {
+            Ok(()) => {
+                self.changed = true;
+                self.sync_at.get_or_insert_with(|| Instant::now() + SYNC);
+            }
+            Err(error) => {
+                self.held = Some((stream, bytes.to_vec()));
+                self.stall(&error);
+            }
+        }
+    }
+
+    /// Notes another size of the terminal.
+    pub(super) fn resize(&mut self, size: TerminalSize) {
+        // On a full disk the size in the record of the console is lost, not the console.
+        if self.writer.resize(size).is_ok() {
+            self.changed = true;
+        }
+    }
+
+    /// Does what the clock asks for: tries the disk again, makes it durable.
+    pub(super) fn on_time(&mut self, now: Instant, durable: &mut Durable) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry();
+        }
+        let is_due = self.retry_at.is_none() && self.sync_at.is_some_and(|at| at <= now);
+        if is_due && !self.syncing && durable.has_room() {
+            self.sync_at = None;
+            self.syncing = true;
+            let mut files = self.writer.take_unsynced();
+            files.push(self.file.unsynced());
+            if !self.doubtful.is_empty() {
+                // They stay in doubt until the disk has answered.
+                files.extend(self.doubtful.iter().map(Unsynced::again));
+            }
+            durable.sync(self.id, files);
+        }
+    }
+
+    /// Takes the disk's answer.
+    pub(super) fn synced(&mut self, failed: Option<(StoreError, Vec<Unsynced>)>) {
+        self.syncing = false;
+        match failed {
+            None => {
+                self.doubtful.clear();
+                self.go_on();
+            }
+            Some((error, _)) if self.record.state.is_final() => {
+                self.doubtful.clear();
+                self.record.reason = Some(error.in_one_line());
+                self.save();
+            }
+            Some((error, files)) => {
+                self.doubtful = files;
+                self.sync_at = Some(Instant::now());
+                self.stall(&error);
+            }
+        }
+    }
+
+    /// Reads what is left of an ended run and then says that it ended.
+    pub(super) fn settle(&mut self, buffer: &mut [u8]) {
+        if self.over.is_none() || self.waits_for_disk() {
+            return;
+        }
+        for stream in [StreamName::Stdout, StreamName::Stderr, StreamName::Tty] {
+            let mut room = LAST_BYTES;
+            while room > 0 {
+                let count = self.read(stream, buffer);
+                if self.retry_at.is_some() {
+                    return;
+                }
+                if count == 0 {
+                    break;
+                }
+                room = room.saturating_sub(count);
+            }
+        }
+        let Some(over) = self.over.take() else { return };
+        self.record.state = RunState::Exited;
+        self.record.exit_code = Some(over.code);
+        self.record.signal = over.signal;
+        self.record.cwd_after = over.cwd;
+        self.record.reason = None;
+        self.record.ended_ms = Some(now_ms());
+        self.save();
+        if !self.outputs.is_empty() {
+            self.sync_at.get_or_insert_with(|| Instant::now() + SYNC);
+        }
+    }
+
+    /// Writes the record.
+    pub(super) fn save(&mut self) {
+        self.changed = true;
+        // The slots exist on the disk since the run was made; should they fail all the same, the
+        // next change is written again, and a viewer still hears of it.
+        drop(self.file.write(&self.record));
+    }
+
+    /// Returns whether there is news since the last call. The first news waits a moment, because most
+    /// lines end in it.
+    pub(super) fn take_changed(&mut self, now: Instant) -> bool {
+        if !self.record.state.is_final() && self.hush_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.hush_until = None;
+        std::mem::replace(&mut self.changed, false)
+    }
+
+    pub(super) const fn sizes(&self) -> hpcclient_protocol::run::StreamSizes {
+        self.writer.sizes()
+    }
+
+    fn stall(&mut self, error: &StoreError) {
+        self.retry_at = Some(Instant::now() + RETRY);
+        if !self.record.state.is_final() {
+            self.record.state = RunState::Stalled;
+            self.record.reason = Some(error.in_one_line());
+            self.save();
+        }
+    }
+
+    fn retry(&mut self) {
+        self.retry_at = None;
+        if let Some((stream, bytes)) = self.held.take() {
+            self.store(stream, &bytes);
+        }
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        if !self.waits_for_disk() && self.record.state == RunState::Stalled {
+            self.record.state = RunState::Running;
+            self.record.reason = None;
+            self.save();
+        }
+    }
+}
+
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use hpcclient_protocol::{Command, RunSpec};
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_full_disk_keeps_what_was_read_when_both_streams_are_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_owned()).unwrap();
+        let (id, spec) = (RunId::random(), RunSpec::new(Command::Shell("".into())));
+        let dir = store.create(id, &spec, 0, "node").unwrap();
+        // Nothing can be written where a directory is.
+        let files = ["out", "err"].map(|name| dir.path().join(format!("{name}-000000.raw")));
+        for file in &files {
+            fs::create_dir(file).unwrap();
+        }
+        let (file, record) = RecordFile::open(&dir).unwrap();
+        let feed = Feed::new(id, None, false, true);
+        let mut run = KeptRun::open(dir, file, record.unwrap(), feed).unwrap();
+        let streams = [(StreamName::Stdout, b"one"), (StreamName::Stderr, b"two")];
+        for (stream, bytes) in streams {
+            let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+            rustix::io::write(&theirs, bytes).unwrap();
+            run.keep(stream, ours);
+        }
+        let mut buffer = vec![0; CHUNK];
+        for (stream, _) in streams {
+            run.read(stream, &mut buffer);
+        }
+        for file in &files {
+            fs::remove_dir(file).unwrap();
+        }
+        run.retry();
+        run.read(StreamName::Stderr, &mut buffer);
+        for (file, (_, bytes)) in files.iter().zip(streams) {
+            assert_eq!(fs::read(file).unwrap(), bytes, "{}", file.display());
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What every HTTP handler can reach: the registry of runs, who we are, and the way to stop.
+//!
+//! Made once by `serve`; clones are the same.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use hpcclient_protocol::status::AgentHello;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{clock, place::Place, runs::Runs};
+
+/// The agent, as its handlers see it.
+#[derive(Clone, Debug)]
+pub struct AppState(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    hello: AgentHello,
+    place: Place,
+    user: String,
+    started_ms: u64,
+    runs: Runs,
+    viewers: Arc<Semaphore>,
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+    leave_nothing: AtomicBool,
+}
+
+impl AppState {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        hello: AgentHello,
+        user: String,
+        place: Place,
+        runs: Runs,
+        tracker: TaskTracker,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            hello,
+            place,
+            user,
+            started_ms: clock::now_ms(),
+            runs,
+            viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
+            tracker,
+            stopping,
+            leave_nothing: AtomicBool::new(false),
+        }))
+    }
+
+    /// Returns who this agent is.
+    #[must_use]
+    pub fn hello(&self) -> &AgentHello {
+        &self.0.hello
+    }
+
+    /// Returns the user's login name.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.0.user
+    }
+
+    /// Returns where the agent keeps things.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.0.place
+    }
+
+    /// Returns the user's home directory.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.0.place.home()
+    }
+
+    /// Returns when this agent started.
+    #[must_use]
+    pub fn started_ms(&self) -> u64 {
+        self.0.started_ms
+    }
+
+    /// Returns the registry of runs.
+    #[must_use]
+    pub fn runs(&self) -> &Runs {
+        &self.0.runs
+    }
+
+    /// Returns the places for live sockets.
+    #[must_use]
+    pub fn viewers(&self) -> &Arc<Semaphore> {
+        &self.0.viewers
+    }
+
+    /// Returns how many live sockets are open.
+    #[must_use]
+    pub fn open_viewers(&self) -> usize {
+        MAX_VIEWERS.saturating_sub(self.0.viewers.available_permits())
+    }
+
+    /// Returns where tasks are started, so that a stop can wait for them.
+    #[must_use]
+    pub fn tracker(&self) -> &TaskTracker {
+        &self.0.tracker
+    }
+
+    /// Returns the token that is cancelled when the agent stops.
+    #[must_use]
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
+    }
+
+    /// Stops the agent; with `leave_nothing` its run directory is removed.
+    pub fn stop(&self, leave_nothing: bool) {
+        self.0
+            .leave_nothing
+            .fetch_or(leave_nothing, Ordering::Relaxed);
+        self.0.stopping.cancel();
+    }
+
+    /// Returns whether the run directory is to be removed.
+    #[must_use]
+    pub fn leaves_nothing(&self) -> bool {
+        self.0.leave_nothing.load(Ordering::Relaxed)
+    }
+}
+
+/// A browser opens a few; each costs some ten kilobytes.
+const MAX_VIEWERS: usize = 128;

@@ -1,0 +1,319 @@
+//! The live WebSocket, over HTTP/1.1 and over HTTP/2, with credit.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::{SinkExt, StreamExt};
+use hpcclient_protocol::{
+    Frame, FrameDecoder, RunId, RunSpec,
+    event::Event,
+    live::{AgentMessage, ViewerMessage},
+    run::{StdinMode, StreamSizes, TerminalSize},
+};
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::Role},
+};
+
+use crate::node::{Node, Output, argv, is_alive, shell, wait_until, with_tasks};
+
+struct Viewer<S> {
+    socket: WebSocketStream<S>,
+}
+
+/// One message of the agent.
+#[derive(Debug)]
+enum Heard {
+    Said(AgentMessage),
+    Frame(u32, Frame),
+}
+
+async fn over_http1(node: &Node) -> Viewer<UnixStream> {
+    let stream = UnixStream::connect(&node.hello.socket).await.unwrap();
+    let (socket, _) = tokio_tungstenite::client_async("ws://agent/v1/live", stream)
+        .await
+        .unwrap();
+    Viewer { socket }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Viewer<S> {
+    async fn say(&mut self, message: &ViewerMessage) {
+        let text = serde_json::to_string(message).unwrap();
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    async fn open(&mut self, channel: u32, run: RunId, credit: u32) {
+        let from = StreamSizes::default();
+        self.say(&ViewerMessage::Open {
+            channel,
+            run,
+            from,
+            credit,
+            writer: None,
+        })
+        .await;
+    }
+
+    async fn stdin(&mut self, channel: u32, seq: u64, bytes: &[u8]) {
+        let mut message = BytesMut::new();
+        message.put_u32(channel);
+        message.put_u64(seq);
+        message.put_slice(bytes);
+        self.socket
+            .send(Message::binary(message.freeze()))
+            .await
+            .unwrap();
+    }
+
+    async fn hear(&mut self) -> Heard {
+        match self.socket.next().await.expect("the socket ended").unwrap() {
+            Message::Text(text) => Heard::Said(serde_json::from_str(text.as_str()).unwrap()),
+            Message::Binary(mut bytes) => {
+                let channel = bytes.get_u32();
+                let mut decoder = FrameDecoder::default();
+                decoder.push(&bytes);
+                Heard::Frame(channel, decoder.next_frame().unwrap().unwrap())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn pong(&mut self, nonce: u32) -> Vec<Heard> {
+        self.say(&ViewerMessage::Ping { nonce }).await;
+        let mut before = vec![];
+        loop {
+            match self.hear().await {
+                Heard::Said(AgentMessage::Pong { nonce: back }) => {
+                    assert_eq!(back, nonce);
+                    return before;
+                }
+                other => before.push(other),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_channel_sends_what_was_granted_and_not_a_byte_more() {
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        let id = RunId::random();
+        client.put(id, &shell("seq 1 100000")).await;
+        let whole = client.follow(id, 0).await.stdout;
+        let mut viewer = over_http1(&node).await;
+        let (mut granted, mut output) = (1000u64, Output::default());
+        viewer.open(7, id, 1000).await;
+        let mut nonce = 0;
+        while output.end.is_none() {
+            match viewer.hear().await {
+                Heard::Frame(channel, frame) => {
+                    assert_eq!(channel, 7);
+                    output.see(frame);
+                }
+                Heard::Said(other) => panic!("{other:?}"),
+            }
+            assert!(output.stdout.len() as u64 <= granted);
+            if output.stdout.len() as u64 == granted && output.end.is_none() {
+                // All of it came: nothing more may, until there is more credit.
+                nonce += 1;
+                for heard in viewer.pong(nonce).await {
+                    assert!(
+                        !matches!(heard, Heard::Frame(_, Frame::Data { .. })),
+                        "{heard:?}"
+                    );
+                }
+                granted += 100_000;
+                viewer
+                    .say(&ViewerMessage::Credit {
+                        channel: 7,
+                        bytes: 100_000,
+                    })
+                    .await;
+            }
+        }
+        assert!(output.stdout == whole);
+    });
+}
+
+#[test]
+fn a_console_takes_keys_and_a_size_and_tells_events() {
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        let mut viewer = over_http1(&node).await;
+        viewer.say(&ViewerMessage::Events).await;
+        let first = viewer.hear().await;
+        assert!(matches!(
+            first,
+            Heard::Said(AgentMessage::Event {
+                event: Event::Ready { .. }
+            })
+        ));
+        let id = RunId::random();
+        let pty = Some(TerminalSize { cols: 80, rows: 24 });
+        client
+            .put(
+                id,
+                &RunSpec {
+                    pty,
+                    ..argv(&["sh"])
+                },
+            )
+            .await;
+        viewer.open(1, id, 1 << 20).await;
+        viewer
+            .say(&ViewerMessage::Resize {
+                channel: 1,
+                size: TerminalSize { cols: 99, rows: 11 },
+            })
+            .await;
+        viewer.stdin(1, 1, b"stty size\n").await;
+        viewer.stdin(1, 1, b"echo twice\n").await;
+        viewer.stdin(1, 2, b"exit 5\n").await;
+        let (mut shown, mut acks, mut events, mut code) = (Vec::new(), vec![], 0, None);
+        while code.is_none() || acks.len() < 3 {
+            match viewer.hear().await {
+                Heard::Frame(_, Frame::Data { bytes, .. }) => shown.extend(&bytes),
+                Heard::Frame(_, Frame::End(run)) => code = run.exit_code,
+                Heard::Said(AgentMessage::StdinAck { channel: 1, seq }) => acks.push(seq),
+                Heard::Said(AgentMessage::Event { .. }) => events += 1,
+                Heard::Said(other) => panic!("{other:?}"),
+                Heard::Frame(..) => {}
+            }
+        }
+        let shown = String::from_utf8_lossy(&shown);
+        assert!(shown.contains("11 99"), "{shown}");
+        assert!(!shown.contains("twice"), "{shown}");
+        assert_eq!((acks, code), (vec![1, 1, 2], Some(5)));
+        assert!(events >= 2);
+    });
+}
+
+#[test]
+fn mistakes_close_no_more_than_they_must() {
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        let id = RunId::random();
+        let mut spec = argv(&["cat"]);
+        spec.stdin = StdinMode::Open;
+        client.put(id, &spec).await;
+        let mut viewer = over_http1(&node).await;
+        viewer.open(1, id, 1000).await;
+        viewer.open(2, RunId::random(), 1000).await;
+        viewer.socket.send(Message::text("{}")).await.unwrap();
+        viewer.stdin(9, 1, b"nobody").await;
+        let mut errors = vec![];
+        while errors.len() < 3 {
+            if let Heard::Said(AgentMessage::Error { channel, .. }) = viewer.hear().await {
+                errors.push(channel);
+            }
+        }
+        errors.sort();
+        assert_eq!(errors, [None, None, Some(2)]);
+        viewer.stdin(1, 1, b"still here\n").await;
+        loop {
+            if let Heard::Frame(1, Frame::Data { bytes, .. }) = viewer.hear().await {
+                assert_eq!(bytes, Bytes::from("still here\n"));
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_size_for_a_run_that_has_not_started_does_not_hold_up_the_socket() {
+    with_tasks(async {
+        let mut node = Node::start();
+        let (profile, go) = (node.home().join(".bash_profile"), node.home().join("go"));
+        std::fs::write(profile, "until [ -e ~/go ]; do sleep 0.01; done\n").unwrap();
+        node.kill_agent();
+        node.detach();
+        let client = node.client().await;
+        let size = TerminalSize { cols: 90, rows: 30 };
+        let spec = RunSpec {
+            pty: Some(size),
+            ..argv(&["true"])
+        };
+        let id = RunId::random();
+        let talk = async {
+            let path = format!("/v1/runs/{id}");
+            while client.ask(Method::GET, &path, "").await.0 != StatusCode::OK {}
+            let mut viewer = over_http1(&node).await;
+            viewer.open(1, id, 0).await;
+            viewer
+                .say(&ViewerMessage::Resize { channel: 1, size })
+                .await;
+            let before = viewer.pong(7).await;
+            let is_refusal =
+                |heard: &Heard| matches!(heard, Heard::Said(AgentMessage::Error { .. }));
+            assert!(before.iter().any(is_refusal), "{before:?}");
+            std::fs::write(go, "").unwrap();
+        };
+        tokio::join!(client.put(id, &spec), talk);
+    });
+}
+
+#[test]
+fn a_socket_over_http2_works_the_same() {
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        let request = Request::builder()
+            .method(Method::CONNECT)
+            .uri("http://agent/v1/live")
+            .header("sec-websocket-version", "13")
+            .extension(hyper::ext::Protocol::from_static("websocket"))
+            .body(Full::new(Bytes::new()));
+        let response = client.send(request.unwrap()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let upgraded = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        let socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+        let mut viewer = Viewer { socket };
+        assert!(viewer.pong(42).await.is_empty());
+        let id = RunId::random();
+        client.put(id, &shell("echo over two")).await;
+        viewer.open(3, id, 1000).await;
+        let mut output = Output::default();
+        while output.end.is_none() {
+            if let Heard::Frame(3, frame) = viewer.hear().await {
+                output.see(frame);
+            }
+        }
+        assert_eq!(output.text(), "over two\n");
+    });
+}
+
+#[test]
+fn stopping_does_not_wait_for_open_sockets() {
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        let id = RunId::random();
+        client
+            .put(id, &shell("yes | head -c 50000000; sleep 1000"))
+            .await;
+        // One that follows and does not read, and one that is silent.
+        let mut stuck = over_http1(&node).await;
+        stuck.open(1, id, u32::MAX).await;
+        let mut silent = over_http1(&node).await;
+        silent.pong(1).await;
+        let started = Instant::now();
+        let (status, _) = client.ask(Method::POST, "/v1/stop", "").await;
+        assert_eq!(status, StatusCode::NO_CONTENT);
+        wait_until("the agent stopped", || !is_alive(node.hello.pid));
+        assert!(
+            started.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            started.elapsed()
+        );
+    });
+}
