@@ -1,0 +1,1276 @@
+// Generated from docs/openapi.json by `npm run gen`. Do not edit.
+
+export interface paths {
+  '/v1/events': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** Every event from now on. A client that does not read in time is cut and must ask again. */
+    get: operations['followEvents'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/file': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** `GET /v1/file?path=`. */
+    get: operations['readFile'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/files': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** `GET /v1/files?path=&offset=&limit=&sort=`. */
+    get: operations['listFiles'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A page of runs, newest first. */
+    get: operations['listRuns'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** One run. */
+    get: operations['getRun'];
+    /** Makes a run, once: the same id with the same spec finds the run that was made before. */
+    put: operations['putRun'];
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/kill': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /** Kills every process of a run. */
+    post: operations['killRun'];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/resize': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /** Changes the size of a run's terminal. */
+    post: operations['resizeTerminal'];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/signal': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /** Sends a signal to a run's process group. */
+    post: operations['signalRun'];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/stderr': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** The bytes of stderr. */
+    get: operations['readStderr'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/stdin': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /** Writes to a run's stdin, once for each number; the answer comes when it was taken. */
+    post: operations['writeStdin'];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/stdout': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** The bytes of stdout. */
+    get: operations['readStdout'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/stream': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A run's output as frames, in the order of writing. */
+    get: operations['followRun'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/tty': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** The bytes of a console. */
+    get: operations['readTty'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/sessions/{id}': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    post?: never;
+    /** Ends a session's shell. */
+    delete: operations['endSession'];
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/status': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** The agent's state. */
+    get: operations['getStatus'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/stop': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /** Stops the agent. */
+    post: operations['stopAgent'];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+}
+export type webhooks = Record<string, never>;
+export interface components {
+  schemas: {
+    /** @description Who answers on the agent's socket. */
+    AgentHello: {
+      /** @description The SHA-256 of its binary, in hex. */
+      build: string;
+      /** @description The node's name. */
+      host: string;
+      /**
+       * Format: int32
+       * @description Its process id.
+       */
+      pid: number;
+      /**
+       * Format: int32
+       * @description The protocol it speaks.
+       */
+      protocol: number;
+      /** @description Its socket's absolute path. */
+      socket: string;
+      /** @description Its release. */
+      version: string;
+    };
+    /** @description What the agent says. */
+    AgentMessage:
+      | {
+          /**
+           * Format: int32
+           * @description What the ping carried.
+           */
+          nonce: number;
+          /** @enum {string} */
+          type: 'pong';
+        }
+      | {
+          /**
+           * Format: int32
+           * @description The channel.
+           */
+          channel: number;
+          /**
+           * Format: int64
+           * @description The highest sequence number taken.
+           */
+          seq: number;
+          /** @enum {string} */
+          type: 'stdinAck';
+        }
+      | {
+          /** @description What. */
+          event: components['schemas']['Event'];
+          /** @enum {string} */
+          type: 'event';
+        }
+      | {
+          /**
+           * Format: int32
+           * @description The channel, if it was about one.
+           */
+          channel?: number | null;
+          /** @description Why. */
+          error: components['schemas']['ApiError'];
+          /** @enum {string} */
+          type: 'error';
+        };
+    /** @description The agent's state. */
+    AgentStatus: {
+      /**
+       * Format: int64
+       * @description Bytes free where runs are stored.
+       */
+      freeBytes: number;
+      /** @description Who it is. */
+      hello: components['schemas']['AgentHello'];
+      /** @description The home directory. */
+      home: components['schemas']['ByteString'];
+      /**
+       * Format: int32
+       * @description How many runs wait.
+       */
+      queued: number;
+      /**
+       * Format: int64
+       * @description Resident memory in bytes.
+       */
+      resident: number;
+      /**
+       * Format: int32
+       * @description How many runs live.
+       */
+      running: number;
+      /**
+       * Format: int32
+       * @description How many session shells live.
+       */
+      sessions: number;
+      /**
+       * Format: int64
+       * @description When it started, in milliseconds since 1970.
+       */
+      startedMs: number;
+      /** @description The user's login name. */
+      user: string;
+    };
+    /** @description A failure as every edge tells it: what failed, why, and what to do next. */
+    ApiError: {
+      /** @description The causes, outermost first. */
+      causes?: string[];
+      /** @description The kind. */
+      code: components['schemas']['ErrorCode'];
+      /** @description What the user can do next. */
+      hints?: string[];
+      /** @description What failed and where, in a sentence fragment without a full stop. */
+      message: string;
+      /** @description The id under which the log has more, where a request was logged. */
+      requestId?: string | null;
+    };
+    /** @description Text, or bytes that are not UTF-8 in base64. */
+    ByteString:
+      | string
+      | {
+          base64: string;
+        };
+    /** @description The command itself. */
+    Command:
+      | {
+          /** @description A line for the shell: the session's, else a fresh login shell. */
+          shell: components['schemas']['ByteString'];
+        }
+      | {
+          /** @description A program and its arguments, passed as they are. */
+          argv: components['schemas']['ByteString'][];
+        }
+      | 'loginShell';
+    /**
+     * @description What kind of failure it is. Closed: a client may match on it.
+     * @enum {string}
+     */
+    ErrorCode:
+      | 'badRequest'
+      | 'unauthorized'
+      | 'forbidden'
+      | 'notFound'
+      | 'conflict'
+      | 'tooLarge'
+      | 'badOffset'
+      | 'notConnected'
+      | 'connectFailed'
+      | 'authFailed'
+      | 'hostKeyUnknown'
+      | 'hostKeyChanged'
+      | 'agentFailed'
+      | 'versionMismatch'
+      | 'noSpace'
+      | 'unavailable'
+      | 'internal';
+    /** @description One thing that happened. */
+    Event:
+      | {
+          /**
+           * Format: int64
+           * @description The sequence number of the newest event so far.
+           */
+          seq: number;
+          /** @enum {string} */
+          type: 'ready';
+        }
+      | {
+          /** @description The run as it is. */
+          run: components['schemas']['Run'];
+          /**
+           * Format: int64
+           * @description Counts up by one for every event of this agent process.
+           */
+          seq: number;
+          /** @enum {string} */
+          type: 'run';
+        };
+    /** @description One name in a directory. */
+    FileEntry: {
+      /** @description What it is. */
+      kind: components['schemas']['FileKind'];
+      /**
+       * Format: int32
+       * @description Its permission bits.
+       */
+      mode: number;
+      /**
+       * Format: int64
+       * @description When its content changed, in milliseconds since 1970.
+       */
+      modifiedMs: number;
+      /** @description The name, as bytes. */
+      name: components['schemas']['ByteString'];
+      /**
+       * Format: int64
+       * @description Its size in bytes.
+       */
+      size: number;
+      targetKind?: components['schemas']['FileKind'] | null;
+    };
+    /**
+     * @description What an entry is, without following a link.
+     * @enum {string}
+     */
+    FileKind: 'file' | 'directory' | 'symlink' | 'other';
+    /** @description A page of a directory, in the asked order. */
+    Listing: {
+      /** @description The page. */
+      entries: components['schemas']['FileEntry'][];
+      /**
+       * Format: int64
+       * @description The index of the page's first entry.
+       */
+      offset: number;
+      /** @description The directory's absolute path. */
+      path: components['schemas']['ByteString'];
+      /**
+       * Format: int64
+       * @description How many entries the directory has.
+       */
+      total: number;
+    };
+    /** @description A run as the agent knows it. */
+    Run: {
+      /**
+       * Format: int64
+       * @description When it was asked for, in milliseconds since 1970, by the node's clock.
+       */
+      createdMs: number;
+      cwdAfter?: components['schemas']['ByteString'] | null;
+      /**
+       * Format: int64
+       * @description When it ended.
+       */
+      endedMs?: number | null;
+      /**
+       * Format: int32
+       * @description The exit code; 128 + signal number when a signal ended it, as shells have it.
+       */
+      exitCode?: number | null;
+      /** @description The node it ran on. */
+      host: string;
+      /** @description Its id. */
+      id: components['schemas']['RunId'];
+      /**
+       * Format: int32
+       * @description Its process id.
+       */
+      pid?: number | null;
+      /** @description Why it is stalled or lost, or could not start, in words. */
+      reason?: string | null;
+      /** @description The signal that ended it, such as `KILL`. */
+      signal?: string | null;
+      /** @description How many bytes each of its streams holds. */
+      sizes?: components['schemas']['StreamSizes'];
+      /** @description What was asked for. */
+      spec: components['schemas']['RunSpec'];
+      /**
+       * Format: int64
+       * @description When its process started.
+       */
+      startedMs?: number | null;
+      /** @description Where it is in its life. */
+      state: components['schemas']['RunState'];
+    };
+    /**
+     * Format: uuid
+     * @description Names one run. A version 7 UUID made by the client, so ids sort by time of creation.
+     */
+    RunId: string;
+    /** @description The answer of `GET /v1/runs`: newest first. */
+    RunList: {
+      next?: components['schemas']['RunId'] | null;
+      /** @description A page of runs. */
+      runs: components['schemas']['Run'][];
+    };
+    /** @description What to run, as a client asks for it with `PUT /v1/runs/{id}`. */
+    RunSpec: {
+      /** @description The command. */
+      command: components['schemas']['Command'];
+      cwd?: components['schemas']['ByteString'] | null;
+      /** @description Environment to add. For a line in a session it lasts for that line only. */
+      env?: {
+        [key: string]: components['schemas']['ByteString'];
+      };
+      pty?: components['schemas']['TerminalSize'] | null;
+      session?: components['schemas']['SessionId'] | null;
+      /** @description Whether stdin is empty (`closed`) or fed by `POST …/stdin` (`open`). */
+      stdin?: components['schemas']['StdinMode'];
+    };
+    /**
+     * @description Where a run is in its life; the module draws the arrows.
+     * @enum {string}
+     */
+    RunState: 'queued' | 'running' | 'stalled' | 'exited' | 'lost';
+    /** @description Names one session (a notebook's shell): 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot. */
+    SessionId: string;
+    /** @description The body of `POST /v1/runs/{id}/signal`. */
+    SignalRequest: {
+      /**
+       * @description The signal's name without `SIG`: `INT`, `TERM`, `KILL`, `HUP`, `QUIT`, `USR1`, `USR2`,
+       *     `STOP`, `CONT`.
+       */
+      signal: string;
+    };
+    /**
+     * @description The order of a listing; directories always come first.
+     * @enum {string}
+     */
+    SortKey: 'name' | 'size' | 'modified';
+    /** @description The answer of `POST /v1/runs/{id}/stdin`. */
+    StdinAck: {
+      /**
+       * Format: int64
+       * @description The highest sequence number of this writer that has been taken.
+       */
+      seq: number;
+    };
+    /**
+     * @description Where a run's stdin comes from.
+     * @enum {string}
+     */
+    StdinMode: 'closed' | 'open';
+    /** @description The body of `POST /v1/stop`. */
+    StopRequest: {
+      /**
+       * @description Whether sessions and live runs are ended too; without it they go on.
+       * @default false
+       */
+      endRuns: boolean;
+    };
+    /** @description The sizes of a run's streams, in bytes. */
+    StreamSizes: {
+      /**
+       * Format: int64
+       * @description stderr.
+       * @default 0
+       */
+      stderr: number;
+      /**
+       * Format: int64
+       * @description stdout.
+       * @default 0
+       */
+      stdout: number;
+      /**
+       * Format: int64
+       * @description A console's single stream.
+       * @default 0
+       */
+      tty: number;
+    };
+    /** @description A terminal's size in characters. */
+    TerminalSize: {
+      /**
+       * Format: int32
+       * @description Columns.
+       */
+      cols: number;
+      /**
+       * Format: int32
+       * @description Rows.
+       */
+      rows: number;
+    };
+    /** @description What a viewer says. */
+    ViewerMessage:
+      | {
+          /**
+           * Format: int32
+           * @description The channel's number, not in use on this socket.
+           */
+          channel: number;
+          /**
+           * Format: int32
+           * @description How many bytes may be sent before more credit comes.
+           */
+          credit: number;
+          /** @description The offset in each stream to go on from. */
+          from?: components['schemas']['StreamSizes'];
+          /** @description The run. */
+          run: components['schemas']['RunId'];
+          /** @enum {string} */
+          type: 'open';
+          /**
+           * @description Who writes stdin here, in the same words again after a reconnect (as `writer=` of
+           *     `POST …/stdin`). Without it the channel is a writer of its own.
+           */
+          writer?: string | null;
+        }
+      | {
+          /**
+           * Format: int32
+           * @description How many more.
+           */
+          bytes: number;
+          /**
+           * Format: int32
+           * @description The channel.
+           */
+          channel: number;
+          /** @enum {string} */
+          type: 'credit';
+        }
+      | {
+          /**
+           * Format: int32
+           * @description The channel.
+           */
+          channel: number;
+          /** @description The size. */
+          size: components['schemas']['TerminalSize'];
+          /** @enum {string} */
+          type: 'resize';
+        }
+      | {
+          /**
+           * Format: int32
+           * @description The channel.
+           */
+          channel: number;
+          /** @enum {string} */
+          type: 'close';
+        }
+      | {
+          /** @enum {string} */
+          type: 'events';
+        }
+      | {
+          /**
+           * Format: int32
+           * @description Anything; it comes back.
+           */
+          nonce: number;
+          /** @enum {string} */
+          type: 'ping';
+        };
+  };
+  responses: never;
+  parameters: never;
+  requestBodies: never;
+  headers: never;
+  pathItems: never;
+}
+export type $defs = Record<string, never>;
+export interface operations {
+  followEvents: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/x-ndjson': components['schemas']['Event'];
+        };
+      };
+    };
+  };
+  readFile: {
+    parameters: {
+      query: {
+        /** @description Percent-encoded bytes; `~` is the home directory. */
+        path: string;
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The file. */
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      /** @description The asked range. */
+      206: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      default: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  listFiles: {
+    parameters: {
+      query: {
+        /** @description Percent-encoded bytes; `~` is the home directory. */
+        path: string;
+        /** @description The index of the first entry. */
+        offset?: number;
+        /** @description How many entries, at most 5000. */
+        limit?: number;
+        /** @description The order; directories come first. */
+        sort?: components['schemas']['SortKey'];
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Listing'];
+        };
+      };
+      default: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  listRuns: {
+    parameters: {
+      query?: {
+        /** @description How many, at most 500. */
+        limit?: number;
+        /** @description Only runs older than this one. */
+        before?: string;
+        /** @description Only runs of this session. */
+        session?: string;
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['RunList'];
+        };
+      };
+    };
+  };
+  getRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Run'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  putRun: {
+    parameters: {
+      query?: {
+        /** @description Whether to answer with the run's frames until its end. */
+        stream?: boolean;
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        'application/json': components['schemas']['RunSpec'];
+      };
+    };
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Run'];
+        };
+      };
+      201: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Run'];
+        };
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      507: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  killRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Run'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  resizeTerminal: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        'application/json': components['schemas']['TerminalSize'];
+      };
+    };
+    responses: {
+      204: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  signalRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        'application/json': components['schemas']['SignalRequest'];
+      };
+    };
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Run'];
+        };
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  readStderr: {
+    parameters: {
+      query?: {
+        /** @description The offset to start at. */
+        from?: number;
+        /** @description Whether to wait for the run's end. */
+        follow?: boolean;
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      416: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  writeStdin: {
+    parameters: {
+      query: {
+        /** @description Who writes; each has its own numbers. */
+        writer: string;
+        /** @description The number of this piece, from 1. */
+        seq: number;
+        /** @description Whether stdin ends after it. */
+        eof?: boolean;
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        'application/octet-stream': number[];
+      };
+    };
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['StdinAck'];
+        };
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  readStdout: {
+    parameters: {
+      query?: {
+        /** @description The offset to start at. */
+        from?: number;
+        /** @description Whether to wait for the run's end. */
+        follow?: boolean;
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      416: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  followRun: {
+    parameters: {
+      query?: {
+        /** @description The offset in stdout to go on from. */
+        stdout?: number;
+        /** @description The offset in stderr. */
+        stderr?: number;
+        /** @description The offset in the terminal's stream. */
+        tty?: number;
+        /** @description Whether to wait for the run's end. */
+        follow?: boolean;
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/vnd.hpcclient.frames': unknown;
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      416: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  readTty: {
+    parameters: {
+      query?: {
+        /** @description The offset to start at. */
+        from?: number;
+        /** @description Whether to wait for the run's end. */
+        follow?: boolean;
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      416: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  endSession: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      204: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  getStatus: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['AgentStatus'];
+        };
+      };
+    };
+  };
+  stopAgent: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        'application/json': components['schemas']['StopRequest'];
+      };
+    };
+    responses: {
+      204: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+    };
+  };
+}

@@ -1,0 +1,58 @@
+import { describe, expect, it } from 'vitest';
+import type { Api } from '../lib/api';
+import type { Run, RunList } from '../lib/wire';
+import { Runs } from './runs.svelte';
+
+const run = (at: number, state: Run['state'] = 'exited'): Run => ({
+  id: `run-${String(at).padStart(6, '0')}`,
+  spec: { command: { shell: `echo ${at}` } },
+  state,
+  createdMs: at,
+  host: 'login1',
+  sizes: { stdout: 0, stderr: 0, tty: 0 },
+});
+const range = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, i) => run(from + i)).reverse();
+const runsOf = (...answers: RunList[]) => {
+  const api = { runs: async () => answers.shift() ?? { runs: [] } } as unknown as Api;
+  return new Runs(api, () => undefined);
+};
+
+describe('the history of runs', () => {
+  it('is newest first and goes on where a page ended', async () => {
+    const runs = runsOf({ runs: range(2, 4), next: 'run-000002' }, { runs: range(0, 2) });
+    await runs.refresh();
+    expect(runs.older).toBe('run-000002');
+    await runs.loadOlder();
+    expect(runs.list.map((each) => each.createdMs)).toEqual([3, 2, 1, 0]);
+    expect(runs.older).toBeUndefined();
+  });
+
+  it('has no hole after a long time away', async () => {
+    const runs = runsOf({ runs: range(0, 5) }, { runs: range(500, 700), next: 'run-000500' });
+    await runs.refresh();
+    await runs.refresh();
+    expect(runs.list.at(-1)?.createdMs).toBe(500);
+    expect(runs.older).toBe('run-000500');
+  });
+
+  it('keeps its place when what is new meets what is known', async () => {
+    const runs = runsOf(
+      { runs: range(10, 20), next: 'run-000010' },
+      { runs: range(15, 25), next: 'run-000015' },
+    );
+    await runs.refresh();
+    await runs.refresh();
+    expect(runs.list).toHaveLength(15);
+    expect(runs.older).toBe('run-000010');
+  });
+
+  it('stays bounded on a page that is open for days, and forgets nothing that lives', async () => {
+    const runs = runsOf({ runs: [run(0, 'running')] });
+    for (const each of range(1, 2501)) runs.put(each);
+    await runs.refresh();
+    expect(runs.list).toHaveLength(2001);
+    expect(runs.list.at(-1)?.state).toBe('running');
+    expect(runs.older).toBe('run-000501');
+  });
+});
