@@ -1,0 +1,126 @@
+//! The two ways to the agent's socket, and which one a server allows.
+//!
+//! A server that refuses a forwarded socket says the same whether its policy forbids it or nobody listens. So the second
+//! way, which starts the agent if need be, is followed by one more try of the first.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::AsyncReadExt as _;
+
+use super::{AgentLine, Inner, Route};
+use crate::channel::AgentStream;
+use crate::prompt::visible_end;
+use crate::{SshError, bootstrap};
+
+/// How long `hpcagent connect` may take to say hello; it may have to start the agent.
+const HELLO_DEADLINE: Duration = Duration::from_secs(60);
+/// How much a profile may print before the hello line.
+const MOST_NOISE: usize = 256 << 10;
+const HELLO: &[u8] = b"hpcclient-hello ";
+
+/// Opens a stream the way that worked before, or finds one.
+pub(super) async fn open(
+    inner: &Inner,
+    agent: &AgentLine,
+    socket: &str,
+) -> Result<(AgentStream, Route), SshError> {
+    let remembered = *inner.route.lock().unwrap_or_else(PoisonError::into_inner);
+    if remembered != Some(Route::Exec)
+        && let Some(stream) = streamlocal(inner, socket).await?
+    {
+        return Ok(settle(inner, stream, Route::Streamlocal));
+    }
+    let (stream, hello) = exec(inner, agent).await?;
+    if remembered != Some(Route::Exec) {
+        let now = socket_of(&hello);
+        let socket = now.as_deref().unwrap_or(socket);
+        if let Some(stream) = streamlocal(inner, socket).await? {
+            return Ok(settle(inner, stream, Route::Streamlocal));
+        }
+    }
+    Ok(settle(inner, stream, Route::Exec))
+}
+
+fn settle(inner: &Inner, stream: AgentStream, route: Route) -> (AgentStream, Route) {
+    *inner.route.lock().unwrap_or_else(PoisonError::into_inner) = Some(route);
+    (stream, route)
+}
+
+async fn streamlocal(inner: &Inner, socket: &str) -> Result<Option<AgentStream>, SshError> {
+    let channel = inner.opener.streamlocal(socket).await?;
+    Ok(channel.map(|channel| AgentStream::new(channel, &inner.tasks, &inner.stop)))
+}
+
+/// Runs `hpcagent connect` and returns the stream behind its hello line, and that line.
+async fn exec(inner: &Inner, agent: &AgentLine) -> Result<(AgentStream, Vec<u8>), SshError> {
+    let command = bootstrap::connect_command(agent)?;
+    let channel = inner.opener.session().await?;
+    channel.exec(false, command).await?;
+    let mut stream = AgentStream::new(channel, &inner.tasks, &inner.stop);
+    let hello = tokio::time::timeout(HELLO_DEADLINE, hello(&mut stream))
+        .await
+        .map_err(|_| SshError::Timeout {
+            step: "the start of hpcagent connect",
+            after: HELLO_DEADLINE,
+        })?;
+    match hello {
+        Ok(hello) => Ok((stream, hello)),
+        Err(noise) => Err(SshError::AgentStart {
+            output: visible_end(&format!("{noise}\n{}", stream.errors()), 1_000),
+        }),
+    }
+}
+
+/// Reads up to the end of the hello line and returns its JSON, or what came instead.
+async fn hello(stream: &mut AgentStream) -> Result<Vec<u8>, String> {
+    let mut read = Vec::new();
+    let mut buffer = vec![0; 16 << 10];
+    while read.len() < MOST_NOISE {
+        let count = stream.read(&mut buffer).await.unwrap_or(0);
+        read.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        if let Some((json, rest)) = split_hello(&read) {
+            stream.unread(rest);
+            return Ok(json);
+        }
+        if count == 0 {
+            break;
+        }
+    }
+    Err(String::from_utf8_lossy(&read).into_owned())
+}
+
+/// Finds a complete hello line and splits what was read into its JSON and what follows the line.
+fn split_hello(read: &[u8]) -> Option<(Vec<u8>, Bytes)> {
+    let mut start = 0;
+    for line in read.split_inclusive(|byte| *byte == b'\n') {
+        start += line.len();
+        if let (Some(json), true) = (line.strip_prefix(HELLO), line.ends_with(b"\n")) {
+            let rest = read.get(start..).unwrap_or_default();
+            return Some((json.trim_ascii().to_vec(), Bytes::copy_from_slice(rest)));
+        }
+    }
+    None
+}
+
+fn socket_of(hello: &[u8]) -> Option<String> {
+    let hello: serde_json::Value = serde_json::from_slice(hello).ok()?;
+    Some(hello.get("socket")?.as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_begins_after_the_hello_line() {
+        let noise = b"Welcome!\nhpcclient-hello {\"socket\":\"/s\"}\r\nPRI * HTTP/2.0\n";
+        let (json, rest) = split_hello(noise).unwrap();
+        assert_eq!(socket_of(&json).as_deref(), Some("/s"));
+        assert_eq!(&rest[..], b"PRI * HTTP/2.0\n");
+        assert!(split_hello(b"hpcclient-hello {\"socket\":").is_none());
+        assert!(split_hello(b"say hpcclient-hello {}\n").is_none());
+        assert_eq!(socket_of(b"not json"), None);
+    }
+}

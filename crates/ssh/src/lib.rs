@@ -1,0 +1,31 @@
+//! SSH: resolving a destination, verified host keys, login, and the stream to the agent with the agent's bootstrap.
+//!
+//! The bridge is the only caller. It resolves a [`Destination`], opens a [`Connection`], has the agent installed and
+//! started with [`Connection::ensure_agent`] and runs HTTP/2 over [`Connection::open_agent_stream`].
+//!
+//! Invariants: this is the only crate that knows the SSH library; nothing of it appears in a public signature. No
+//! wait is without a deadline, except for a person's answer.
+//!
+//! Not here: HTTP, retries, the configuration of clusters, and anything about runs.
+
+mod agent_binary;
+mod algorithms;
+mod bootstrap;
+mod channel;
+mod connection;
+mod destination;
+mod error;
+mod exec;
+mod known_hosts;
+mod login;
+pub mod login_node;
+mod prompt;
+mod session;
+mod tcp;
+
+pub use agent_binary::AgentBinary;
+pub use channel::AgentStream;
+pub use connection::{AgentLine, Connection, NodeOptions, Route};
+pub use destination::{Destination, DestinationOptions, StrictHostKeyChecking};
+pub use error::SshError;
+pub use prompt::{NoPrompts, Prompt, Prompter, Question, visible};

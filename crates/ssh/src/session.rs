@@ -1,0 +1,196 @@
+//! One SSH session up to the end of the key exchange: the transport, the server's key, and what the server tells.
+//!
+//! Invariants: the key is judged before anything but algorithms was said; a person is never asked inside a session,
+//! because the server's patience would run out while they read; whoever holds the `closed` receiver learns of the end.
+//!
+//! Not here: asking about unknown keys (`connection`) and logging in (`login`).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use russh::client::{self, DisconnectReason, Handle};
+use russh::keys::{HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{Names, SshId};
+use tokio::sync::watch;
+
+use crate::known_hosts::{KnownHost, Verdict};
+use crate::prompt::visible;
+use crate::{Destination, Prompter, SshError, algorithms, tcp};
+
+/// From the first byte to the end of the key exchange.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
+/// How many unanswered questions whether the server is there end the session.
+const UNANSWERED_KEEPALIVES: usize = 3;
+/// What the server may send on a channel before it has to wait.
+const WINDOW: u32 = 4 << 20;
+/// The largest packet; larger ones cost less.
+const PACKET: u32 = 65_535;
+/// The shortest silence after which a session ends. It must not cut a slow upload, in which nothing comes back.
+const SHORTEST_INACTIVITY: Duration = Duration::from_secs(120);
+
+/// A session whose server has proved to be the known one; nobody is logged in yet.
+pub(crate) struct Session {
+    pub(crate) handle: Handle<Client>,
+    pub(crate) closed: watch::Receiver<Option<String>>,
+}
+
+/// The key that a server showed, if it is not a known one.
+pub(crate) type ShownKey = Arc<Mutex<Option<PublicKey>>>;
+
+impl Session {
+    /// Connects and exchanges keys. A key that the person just `accepted` counts as known.
+    ///
+    /// On [`SshError::HostKeyUnknown`] the key itself is in `shown`.
+    pub(crate) async fn start(
+        destination: &Destination,
+        known: KnownHost,
+        accepted: Option<&PublicKey>,
+        shown: &ShownKey,
+        prompter: &Arc<dyn Prompter>,
+    ) -> Result<Self, SshError> {
+        let stream = tcp::connect(destination).await?;
+        let alive = destination.server_alive_interval;
+        let silence = alive.saturating_mul(u32::try_from(UNANSWERED_KEEPALIVES + 2).unwrap_or(5));
+        let config = client::Config {
+            client_id: SshId::Standard(
+                concat!("SSH-2.0-hpcclient_", env!("CARGO_PKG_VERSION")).into(),
+            ),
+            window_size: WINDOW,
+            maximum_packet_size: PACKET,
+            preferred: algorithms::preferred(&known),
+            keepalive_interval: Some(alive),
+            keepalive_max: UNANSWERED_KEEPALIVES,
+            inactivity_timeout: Some(silence.max(SHORTEST_INACTIVITY)),
+            nodelay: true,
+            ..client::Config::default()
+        };
+        let (closed_sender, closed) = watch::channel(None);
+        let client = Client {
+            host: destination.host_key_name(),
+            known,
+            accepted: accepted.cloned(),
+            shown: Arc::clone(shown),
+            closed: closed_sender,
+            prompter: Arc::clone(prompter),
+        };
+        let handshake = client::connect_stream(Arc::new(config), stream, client);
+        let handle = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake)
+            .await
+            .map_err(|_| SshError::Timeout {
+                step: "the key exchange",
+                after: HANDSHAKE_DEADLINE,
+            })??;
+        Ok(Self { handle, closed })
+    }
+}
+
+/// What the SSH library calls back. Lives as long as the session's task.
+pub(crate) struct Client {
+    host: String,
+    known: KnownHost,
+    accepted: Option<PublicKey>,
+    shown: ShownKey,
+    closed: watch::Sender<Option<String>>,
+    prompter: Arc<dyn Prompter>,
+}
+
+impl Client {
+    fn judge(&self, shown: &PublicKeyOrCertificate) -> Result<(), SshError> {
+        let host = self.host.clone();
+        let key = shown.public_key();
+        let key_type = key.algorithm().to_string();
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        match self.known.judge(shown) {
+            Verdict::Known => Ok(()),
+            Verdict::New
+                if self
+                    .accepted
+                    .as_ref()
+                    .is_some_and(|ok| ok.key_data() == key.key_data()) =>
+            {
+                Ok(())
+            }
+            Verdict::New => {
+                *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+                Err(SshError::HostKeyUnknown {
+                    host,
+                    key_type,
+                    fingerprint,
+                })
+            }
+            Verdict::Changed { place, known_type } => Err(SshError::HostKeyChanged {
+                host,
+                key_type,
+                fingerprint,
+                file: place.file,
+                line: place.line,
+                known_type: visible(&known_type).into(),
+            }),
+            Verdict::Revoked(place) => Err(SshError::HostKeyRevoked {
+                host,
+                file: place.file,
+                line: place.line,
+            }),
+            Verdict::BadCertificate(reason) => Err(SshError::HostCertificate { host, reason }),
+        }
+    }
+
+    fn tell(&self, reason: String) {
+        self.closed.send_if_modified(|told| {
+            let first = told.is_none();
+            if first {
+                *told = Some(reason);
+            }
+            first
+        });
+    }
+}
+
+impl client::Handler for Client {
+    type Error = SshError;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, SshError> {
+        self.judge(shown).map(|()| true)
+    }
+
+    async fn kex_done(
+        &mut self,
+        _shared_secret: Option<&[u8]>,
+        names: &Names,
+        _session: &mut client::Session,
+    ) -> Result<(), SshError> {
+        algorithms::refuse_truncatable(names)
+    }
+
+    async fn auth_banner(
+        &mut self,
+        banner: &str,
+        _session: &mut client::Session,
+    ) -> Result<(), SshError> {
+        self.prompter.progress(visible(banner).trim());
+        Ok(())
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<SshError>) -> Result<(), SshError> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(said) => {
+                self.tell(format!("the server said: {}", visible(&said.message)));
+                Ok(())
+            }
+            DisconnectReason::Error(error) => {
+                self.tell(match &error {
+                    SshError::Closed { reason } => reason.clone(),
+                    other => other.to_string(),
+                });
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The session's task may end without calling `disconnected`, for example when the socket cannot be shut down.
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.tell("the connection was lost".to_owned());
+    }
+}

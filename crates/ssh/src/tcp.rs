@@ -1,0 +1,91 @@
+//! The TCP connection to the server: all addresses of a name, the first that answers wins.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::net::TcpStream;
+
+use crate::{Destination, SshError};
+
+/// How long an address has for itself before the next one is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(300);
+/// How long the name service may take.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(15);
+/// How long sent data may stay without acknowledgement. Keepalives alone do not notice a link that died in an upload.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: u32 = 20_000;
+/// More addresses than this are not tried.
+const MOST_ADDRESSES: usize = 16;
+
+/// Connects, and sets the socket up for an interactive protocol.
+pub(crate) async fn connect(destination: &Destination) -> Result<TcpStream, SshError> {
+    let refused = |source| SshError::Connect {
+        host: destination.hostname.clone(),
+        port: destination.port,
+        source,
+    };
+    let lookup = tokio::net::lookup_host((destination.hostname.as_str(), destination.port));
+    let addresses: Vec<SocketAddr> = tokio::time::timeout(LOOKUP_DEADLINE, lookup)
+        .await
+        .map_err(|_| refused(timed_out("the name service did not answer")))?
+        .map_err(refused)?
+        .take(MOST_ADDRESSES)
+        .collect();
+    let stream = race(addresses, destination.connect_timeout)
+        .await
+        .map_err(refused)?;
+    stream.set_nodelay(true).map_err(refused)?;
+    #[cfg(target_os = "linux")]
+    rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED)
+        .map_err(|error| refused(error.into()))?;
+    Ok(stream)
+}
+
+async fn race(addresses: Vec<SocketAddr>, limit: Duration) -> io::Result<TcpStream> {
+    let mut waiting = addresses.into_iter();
+    let mut running = FuturesUnordered::new();
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        if let Some(address) = waiting.next() {
+            running.push(async move {
+                tokio::time::timeout(limit, TcpStream::connect(address))
+                    .await
+                    .unwrap_or_else(|_| Err(timed_out(&format!("{address} did not answer"))))
+            });
+        } else if running.is_empty() {
+            return Err(last_error);
+        }
+        tokio::select! {
+            Some(outcome) = running.next() => match outcome {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last_error = error,
+            },
+            () = tokio::time::sleep(HEAD_START), if waiting.len() > 0 => {}
+        }
+    }
+}
+
+fn timed_out(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_refuses_does_not_stand_in_the_way_of_the_next() {
+        let open = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.local_addr().unwrap()
+        };
+        let addresses = vec![closed, open.local_addr().unwrap()];
+        let stream = race(addresses, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open.local_addr().unwrap());
+        assert!(race(vec![closed], Duration::from_secs(5)).await.is_err());
+        assert!(race(vec![], Duration::from_secs(5)).await.is_err());
+    }
+}

@@ -1,0 +1,204 @@
+//! Which servers are talked to, and what is remembered of them.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use hpcclient_ssh::{Connection, NoPrompts, Question, SshError, StrictHostKeyChecking};
+
+use crate::person::Person;
+use crate::server::{Server, keygen};
+
+#[tokio::test]
+async fn a_first_contact_is_put_to_the_person_and_remembered() {
+    let server = Server::start();
+    let mut destination = server.destination();
+    let file = server.path("new/.ssh/known_hosts");
+    destination.known_hosts = vec![file.clone()];
+
+    // Nobody to ask, or a no: nothing is written and nobody is logged in.
+    let refused = Connection::open(&destination, Arc::new(NoPrompts))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, SshError::HostKeyUnknown { .. }),
+        "{refused}"
+    );
+    let person = Person::with(&["no"]);
+    let refused = Connection::open(&destination, person as Arc<_>)
+        .await
+        .unwrap_err();
+    let SshError::HostKeyUnknown { fingerprint, .. } = refused else {
+        panic!("{refused}");
+    };
+    assert!(!file.exists());
+    let listed = Command::new("ssh-keygen")
+        .arg("-lf")
+        .arg(server.path("host.pub"))
+        .output()
+        .unwrap();
+    assert!(
+        String::from_utf8(listed.stdout)
+            .unwrap()
+            .contains(&fingerprint)
+    );
+
+    let person = Person::with(&["yes"]);
+    Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+        .await
+        .unwrap();
+    let asked = person.asked();
+    assert_eq!(asked.len(), 1);
+    let name = format!("[127.0.0.1]:{}", server.port);
+    assert_eq!(
+        asked[0].kind,
+        Question::HostKey {
+            host: name.clone(),
+            key_type: "ssh-ed25519".to_owned(),
+            fingerprint: fingerprint.clone(),
+        }
+    );
+    assert!(asked[0].text.contains(&fingerprint) && asked[0].text.contains(&name));
+
+    // OpenSSH itself finds the key that was written.
+    let found = Command::new("ssh-keygen")
+        .args(["-F", &name, "-f"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(found.status.success());
+    Connection::open(&destination, Arc::new(NoPrompts))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn strictness_decides_about_new_keys() {
+    let server = Server::start();
+    let mut destination = server.destination();
+    destination.known_hosts = vec![server.path("fresh")];
+    destination.strict_host_key_checking = StrictHostKeyChecking::Yes;
+    let person = Person::with(&["yes"]);
+    let refused = Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, SshError::HostKeyUnknown { .. }),
+        "{refused}"
+    );
+    assert!(person.asked().is_empty());
+
+    destination.strict_host_key_checking = StrictHostKeyChecking::AcceptNew;
+    Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+        .await
+        .unwrap();
+    assert!(person.asked().is_empty());
+    assert!(person.told().contains("host key was added"));
+}
+
+#[tokio::test]
+async fn a_changed_key_is_refused_whatever_the_strictness() {
+    let server = Server::start();
+    let mut destination = server.destination();
+    destination.strict_host_key_checking = StrictHostKeyChecking::AcceptNew;
+    for kind in ["ed25519", "ecdsa", "rsa"] {
+        let other = server.path(kind);
+        keygen(&other, kind, "");
+        let key = std::fs::read_to_string(server.path(&format!("{kind}.pub"))).unwrap();
+        let text = format!("# old\n[127.0.0.1]:{} {key}", server.port);
+        std::fs::write(server.path("known_hosts"), &text).unwrap();
+        let person = Person::with(&["yes"]);
+        let refused = Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+            .await
+            .unwrap_err();
+        match &refused {
+            SshError::HostKeyChanged { file, line, .. } => {
+                assert_eq!((file, *line), (&server.path("known_hosts"), 2));
+            }
+            other => panic!("{other}"),
+        }
+        assert!(person.asked().is_empty());
+        assert_eq!(
+            std::fs::read_to_string(server.path("known_hosts")).unwrap(),
+            text
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused() {
+    let server = Server::start();
+    let destination = server.destination();
+    let key = std::fs::read_to_string(server.path("host.pub")).unwrap();
+    let text = format!("{}@revoked * {key}", server.known_line());
+    std::fs::write(server.path("known_hosts"), text).unwrap();
+    let refused = Connection::open(&destination, Arc::new(NoPrompts))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, SshError::HostKeyRevoked { line: 2, .. }),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_known_type_of_several_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let second = folder.path().join("host_ecdsa");
+    keygen(&second, "ecdsa", "");
+    let server = Server::with(&format!("HostKey {}", second.display()));
+    let destination = server.destination();
+    let key = std::fs::read_to_string(folder.path().join("host_ecdsa.pub")).unwrap();
+    let text = format!("[127.0.0.1]:{} {key}", server.port);
+    std::fs::write(server.path("known_hosts"), text).unwrap();
+    Connection::open(&destination, Arc::new(NoPrompts))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_host_certificate_of_a_listed_authority_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    keygen(&at("authority"), "ed25519", "");
+    keygen(&at("host"), "ecdsa", "");
+    let signed = Command::new("ssh-keygen")
+        .args([
+            "-q",
+            "-I",
+            "host",
+            "-h",
+            "-n",
+            "login.example",
+            "-V",
+            "-1d:+1d",
+            "-s",
+        ])
+        .arg(at("authority"))
+        .arg(at("host.pub"))
+        .status()
+        .unwrap();
+    assert!(signed.success());
+    let host = at("host");
+    let lines = format!("HostKey {0}\nHostCertificate {0}-cert.pub", host.display());
+    let server = Server::with(&lines);
+    let mut destination = server.destination();
+    let key = std::fs::read_to_string(at("authority.pub")).unwrap();
+    std::fs::write(
+        server.path("known_hosts"),
+        format!("@cert-authority *.example {key}"),
+    )
+    .unwrap();
+    destination.host_key_alias = Some("login.example".to_owned());
+    Connection::open(&destination, Arc::new(NoPrompts))
+        .await
+        .unwrap();
+
+    destination.host_key_alias = Some("other.example".to_owned());
+    let refused = Connection::open(&destination, Arc::new(NoPrompts))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, SshError::HostCertificate { .. }),
+        "{refused}"
+    );
+}

@@ -1,0 +1,18 @@
+//! The crate against a real OpenSSH server: login, host keys, streams, and the agent's bootstrap.
+//!
+//! Each test starts a server of its own on a free port of the loopback, as the user who runs the tests.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where it fails"
+)]
+
+mod agent;
+mod answers;
+mod host_keys;
+mod login;
+mod person;
+mod server;
+mod streams;
