@@ -1,0 +1,245 @@
+//! The agent's API: runs, their streams and their stdin.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use hpcclient_protocol::{
+    Run, RunId, RunSpec, SessionId, StreamName,
+    event::Event,
+    run::{RunList, SignalRequest, StdinAck, StreamSizes, TerminalSize},
+    status::{AgentStatus, StopRequest},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, Response};
+
+use crate::{ClientError, Ndjson, http::Endpoint};
+
+/// What may stand in a path segment as it is; everything else is percent-encoded.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+/// Returns a text as one segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    // A bare dot segment would be folded away by URL parsing.
+    match text {
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        _ => utf8_percent_encode(text, SEGMENT).to_string(),
+    }
+}
+
+/// One cluster's agent.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    endpoint: Endpoint,
+}
+
+impl Agent {
+    pub(crate) const fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    /// Returns the agent behind a Unix socket of this machine.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be made.
+    pub fn at_socket(socket: &Path) -> Result<Self, ClientError> {
+        Endpoint::unix(socket).map(Self::new)
+    }
+
+    /// Returns the agent's state.
+    ///
+    /// # Errors
+    /// As every request: the other side's error, or the transport's.
+    pub async fn status(&self) -> Result<AgentStatus, ClientError> {
+        self.get("v1/status").await
+    }
+
+    /// Starts a run, or finds it when this id was started before with the same spec.
+    ///
+    /// # Errors
+    /// `Conflict` when the id is taken by another spec; else as every request.
+    pub async fn start(&self, id: RunId, spec: &RunSpec) -> Result<Run, ClientError> {
+        let request = self.endpoint.request(Method::PUT, &format!("v1/runs/{id}"));
+        self.endpoint.json(request.json(spec)).await
+    }
+
+    /// Returns a page of runs, newest first.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn runs(
+        &self,
+        limit: usize,
+        before: Option<RunId>,
+        session: Option<&SessionId>,
+    ) -> Result<RunList, ClientError> {
+        let mut query = vec![("limit", limit.to_string())];
+        query.extend(before.map(|id| ("before", id.to_string())));
+        query.extend(session.map(|id| ("session", id.to_string())));
+        let query: Vec<_> = query
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        self.get(&format!("v1/runs?{}", query.join("&"))).await
+    }
+
+    /// Returns a run.
+    ///
+    /// # Errors
+    /// `NotFound`; else as every request.
+    pub async fn run(&self, id: RunId) -> Result<Run, ClientError> {
+        self.get(&format!("v1/runs/{id}")).await
+    }
+
+    /// Returns the raw bytes of a stream from an offset to what is stored now.
+    ///
+    /// # Errors
+    /// `NotFound`, `BadOffset`; else as every request.
+    pub async fn bytes(
+        &self,
+        id: RunId,
+        stream: StreamName,
+        from: u64,
+    ) -> Result<Bytes, ClientError> {
+        let path = format!("v1/runs/{id}/{}?from={from}&follow=false", stream.as_str());
+        let request = self.endpoint.request(Method::GET, &path);
+        let response = self.endpoint.open(request).await?;
+        let body = response.bytes().await;
+        body.map_err(|source| ClientError::Cut {
+            source: Some(source),
+        })
+    }
+
+    /// Feeds a run's stdin. Repeating a `seq` is safe: it is written once.
+    ///
+    /// # Errors
+    /// `Conflict` when the run takes no stdin; else as every request.
+    pub async fn stdin(
+        &self,
+        id: RunId,
+        writer: &str,
+        seq: u64,
+        bytes: Bytes,
+        eof: bool,
+    ) -> Result<StdinAck, ClientError> {
+        let writer = segment(writer);
+        let path = format!("v1/runs/{id}/stdin?writer={writer}&seq={seq}&eof={eof}");
+        let request = self.endpoint.request(Method::POST, &path);
+        let request = request.header("content-type", "application/octet-stream");
+        self.endpoint.json(request.body(bytes)).await
+    }
+
+    /// Sends a signal, named without `SIG`, to a run's process group.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn signal(&self, id: RunId, signal: &str) -> Result<Run, ClientError> {
+        let body = SignalRequest {
+            signal: signal.to_owned(),
+        };
+        self.endpoint
+            .post(&format!("v1/runs/{id}/signal"), &body)
+            .await
+    }
+
+    /// Kills every process of a run.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn kill(&self, id: RunId) -> Result<Run, ClientError> {
+        let path = format!("v1/runs/{id}/kill");
+        self.endpoint
+            .json(self.endpoint.request(Method::POST, &path))
+            .await
+    }
+
+    /// Changes a console's size.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn resize(&self, id: RunId, size: TerminalSize) -> Result<(), ClientError> {
+        let path = format!("v1/runs/{id}/resize");
+        let request = self.endpoint.request(Method::POST, &path);
+        self.endpoint.done(request.json(&size)).await
+    }
+
+    /// Ends a session's shell.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn end_session(&self, id: &SessionId) -> Result<(), ClientError> {
+        let path = format!("v1/sessions/{id}");
+        self.endpoint
+            .done(self.endpoint.request(Method::DELETE, &path))
+            .await
+    }
+
+    /// Subscribes to what happens at the agent.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn events(&self) -> Result<Ndjson<Event>, ClientError> {
+        let request = self.endpoint.request(Method::GET, "v1/events");
+        self.endpoint.open(request).await.map(Ndjson::new)
+    }
+
+    /// Stops the agent; with `end_runs` its runs too.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn stop(&self, end_runs: bool) -> Result<(), ClientError> {
+        let request = self.endpoint.request(Method::POST, "v1/stop");
+        self.endpoint
+            .done(request.json(&StopRequest { end_runs }))
+            .await
+    }
+
+    /// Starts a run and opens its frames in one round trip.
+    pub(crate) async fn start_stream(
+        &self,
+        id: RunId,
+        spec: &RunSpec,
+    ) -> Result<Response, ClientError> {
+        let path = format!("v1/runs/{id}?stream=true");
+        let request = self.endpoint.request(Method::PUT, &path);
+        self.endpoint.open(request.json(spec)).await
+    }
+
+    /// Opens a run's frames from these offsets.
+    pub(crate) async fn open_stream(
+        &self,
+        id: RunId,
+        from: StreamSizes,
+        follow: bool,
+    ) -> Result<Response, ClientError> {
+        let StreamSizes {
+            stdout,
+            stderr,
+            tty,
+        } = from;
+        let query = format!("stdout={stdout}&stderr={stderr}&tty={tty}&follow={follow}");
+        let path = format!("v1/runs/{id}/stream?{query}");
+        self.endpoint
+            .open(self.endpoint.request(Method::GET, &path))
+            .await
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.endpoint
+            .json(self.endpoint.request(Method::GET, path))
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_one_path_segment() {
+        assert_eq!(segment("alice@host:22"), "alice%40host%3A22");
+        assert_eq!(segment("../x"), "..%2Fx");
+        assert_eq!(segment(".."), "%2E%2E");
+        assert_eq!(segment("my-alias_1.x"), "my-alias_1.x");
+    }
+}

@@ -1,0 +1,197 @@
+//! Questions of a login on their way to the user, and the answers on their way back.
+//!
+//! The cluster's actor asks through [`Askers`]; `control` brings answers to [`Prompts`].
+//! Invariants: a question goes to one asker at a time, the one who waits longest; when that one
+//! leaves, the question's id dies with it and the next asker gets a new one; with nobody left the
+//! question is declined.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::future::BoxFuture;
+use hpcclient_protocol::bridge::{ConnectEvent, PromptKind};
+use hpcclient_ssh::{Prompt, Prompter, Question};
+use tokio::sync::{mpsc, oneshot};
+
+/// How many events may wait for an asker who does not read.
+const EVENTS: usize = 64;
+
+/// Everybody's open questions, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Prompts {
+    open: Mutex<HashMap<String, oneshot::Sender<Option<String>>>>,
+}
+
+impl Prompts {
+    /// Brings an answer; returns whether the question was still open.
+    pub(crate) fn answer(&self, id: &str, answer: Option<String>) -> bool {
+        let asked = locked(&self.open).remove(id);
+        asked.is_some_and(|asked| asked.send(answer).is_ok())
+    }
+
+    fn open(self: &Arc<Self>) -> Option<OpenPrompt> {
+        let id = super::guard::new_secret().ok()?;
+        let (send, answer) = oneshot::channel();
+        locked(&self.open).insert(id.clone(), send);
+        let prompts = Arc::clone(self);
+        Some(OpenPrompt {
+            id,
+            answer,
+            prompts,
+        })
+    }
+}
+
+/// A question that can be answered as long as this lives.
+struct OpenPrompt {
+    id: String,
+    answer: oneshot::Receiver<Option<String>>,
+    prompts: Arc<Prompts>,
+}
+
+impl Drop for OpenPrompt {
+    fn drop(&mut self) {
+        locked(&self.prompts.open).remove(&self.id);
+    }
+}
+
+/// Those who wait for one cluster's login.
+#[derive(Debug)]
+pub(crate) struct Askers {
+    waiting: Mutex<Vec<mpsc::Sender<ConnectEvent>>>,
+    prompts: Arc<Prompts>,
+}
+
+/// One who waits: what to hand to [`Askers::join`], and where the events come out.
+pub(crate) fn asker() -> (mpsc::Sender<ConnectEvent>, mpsc::Receiver<ConnectEvent>) {
+    mpsc::channel(EVENTS)
+}
+
+impl Askers {
+    pub(crate) const fn new(prompts: Arc<Prompts>) -> Self {
+        let waiting = Mutex::new(Vec::new());
+        Self { waiting, prompts }
+    }
+
+    /// Adds one who waits.
+    pub(crate) fn join(&self, asker: mpsc::Sender<ConnectEvent>) {
+        locked(&self.waiting).push(asker);
+    }
+
+    /// Returns whether anybody waits.
+    pub(crate) fn is_anybody_there(&self) -> bool {
+        let mut waiting = locked(&self.waiting);
+        waiting.retain(|asker| !asker.is_closed());
+        !waiting.is_empty()
+    }
+
+    /// Tells everybody how it ended and lets them go.
+    pub(crate) fn finish(&self, event: &ConnectEvent) {
+        for asker in locked(&self.waiting).drain(..) {
+            // An asker who reads nothing sees its answer end without a result.
+            let _ = asker.try_send(event.clone());
+        }
+    }
+
+    fn first(&self) -> Option<mpsc::Sender<ConnectEvent>> {
+        let mut waiting = locked(&self.waiting);
+        waiting.retain(|asker| !asker.is_closed());
+        waiting.first().cloned()
+    }
+
+    async fn ask_somebody(&self, prompt: &Prompt) -> Option<String> {
+        while let Some(asker) = self.first() {
+            let mut open = self.prompts.open()?;
+            let event = ConnectEvent::Prompt {
+                id: open.id.clone(),
+                kind: kind_of(&prompt.kind),
+                text: prompt.text.clone(),
+                echo: prompt.echo,
+            };
+            if asker.send(event).await.is_err() {
+                continue;
+            }
+            tokio::select! {
+                answer = &mut open.answer => return answer.ok().flatten(),
+                () = asker.closed() => {}
+            }
+        }
+        None
+    }
+}
+
+impl Prompter for Askers {
+    fn ask(&self, prompt: Prompt) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async move { self.ask_somebody(&prompt).await })
+    }
+
+    fn progress(&self, message: &str) {
+        tracing::debug!(message, "login");
+        for asker in locked(&self.waiting).iter() {
+            let message = message.to_owned();
+            // Progress is for people; one who does not read misses it.
+            let _ = asker.try_send(ConnectEvent::Progress { message });
+        }
+    }
+}
+
+const fn kind_of(question: &Question) -> PromptKind {
+    match question {
+        Question::HostKey { .. } => PromptKind::HostKey,
+        Question::Password => PromptKind::Password,
+        Question::Passphrase => PromptKind::Passphrase,
+        Question::Text => PromptKind::Question,
+    }
+}
+
+/// A poisoned lock means that a holder panicked between two plain operations; the data is whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password() -> Prompt {
+        Prompt {
+            kind: Question::Password,
+            text: "Password: ".to_owned(),
+            echo: false,
+        }
+    }
+
+    async fn prompt_id(events: &mut mpsc::Receiver<ConnectEvent>) -> String {
+        match events.recv().await {
+            Some(ConnectEvent::Prompt { id, .. }) => id,
+            other => panic!("no prompt but {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_prompt_dies_with_its_asker_and_moves_to_the_next() {
+        let prompts = Arc::new(Prompts::default());
+        let askers = Askers::new(Arc::clone(&prompts));
+        let ((first, mut first_events), (second, mut second_events)) = (asker(), asker());
+        askers.join(first);
+        askers.join(second);
+        let play = async {
+            let id = prompt_id(&mut first_events).await;
+            drop(first_events);
+            let next = prompt_id(&mut second_events).await;
+            assert!(!prompts.answer(&id, Some("late".to_owned())));
+            assert!(prompts.answer(&next, Some("secret".to_owned())));
+            assert!(
+                !prompts.answer(&next, Some("again".to_owned())),
+                "once only"
+            );
+        };
+        let (answer, ()) = tokio::join!(askers.ask(password()), play);
+        assert_eq!(answer.as_deref(), Some("secret"));
+        drop(second_events);
+        assert_eq!(askers.ask(password()).await, None, "nobody is left");
+        assert!(!askers.is_anybody_there());
+    }
+}

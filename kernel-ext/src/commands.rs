@@ -1,0 +1,113 @@
+//! The command line: what can be typed, and which file does it.
+//!
+//! Invariants: stdout carries data only; questions and progress go to the terminal or stderr.
+
+mod attach;
+mod bridge;
+mod connect;
+mod demo;
+mod disconnect;
+mod doctor;
+mod login;
+mod open;
+mod output;
+mod run;
+mod runs;
+mod status;
+mod stop;
+
+use clap::{Parser, Subcommand};
+
+/// The cluster inside the notebook: bridge and command line.
+#[derive(Debug, Parser)]
+#[command(name = "hpcclient", version, about, disable_help_subcommand = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Logs in to a cluster and keeps the connection.
+    Connect(connect::Args),
+    /// Ends the connection to a cluster; its runs go on.
+    Disconnect(disconnect::Args),
+    /// Shows the bridge and its clusters.
+    Status(status::Args),
+    /// Runs a command on a cluster, with its streams and its exit code.
+    Run(run::Args),
+    /// Shows a run's output again and follows it to its end.
+    Attach(attach::Args),
+    /// Lists the runs of a cluster, newest first.
+    Runs(runs::Args),
+    /// Opens a cluster's page in the browser, or prints its address.
+    Open(open::Args),
+    /// Starts a login node on this machine, to try everything without a cluster.
+    Demo(demo::Args),
+    /// Checks what a connection needs, step by step.
+    Doctor(doctor::Args),
+    /// Stops the bridge, or a cluster's agent.
+    Stop(stop::Args),
+    /// The process that owns the connections; other commands start it.
+    Bridge(bridge::Args),
+}
+
+/// Which cluster a command means.
+#[derive(Debug, clap::Args)]
+struct ClusterOption {
+    /// The cluster: a name of config.toml or any ssh destination.
+    #[arg(short = 'c', long = "cluster", value_name = "CLUSTER", env = crate::env_vars::CLUSTER,
+          default_value = crate::config::DEFAULT, hide_env_values = true)]
+    cluster: String,
+}
+
+/// Which cluster a command is about, as its argument.
+#[derive(Debug, clap::Args)]
+struct ClusterArgument {
+    /// A name of config.toml or any ssh destination.
+    #[arg(value_name = "CLUSTER", env = crate::env_vars::CLUSTER,
+          default_value = crate::config::DEFAULT, hide_env_values = true)]
+    cluster: String,
+}
+
+/// Runs a command line and returns the exit code.
+///
+/// # Errors
+/// What the command failed with, for `report`.
+pub fn run(line: CommandLine) -> anyhow::Result<u8> {
+    match line.verb {
+        Verb::Bridge(args) => bridge::run(&args),
+        Verb::Connect(args) => block_on(connect::run(args)),
+        Verb::Disconnect(args) => block_on(disconnect::run(args)),
+        Verb::Status(args) => block_on(status::run(args)),
+        Verb::Run(args) => block_on(run::run(args)),
+        Verb::Attach(args) => block_on(attach::run(args)),
+        Verb::Runs(args) => block_on(runs::run(args)),
+        Verb::Open(args) => block_on(open::run(args)),
+        Verb::Demo(args) => block_on(demo::run(args)),
+        Verb::Doctor(args) => block_on(doctor::run(args)),
+        Verb::Stop(args) => block_on(stop::run(args)),
+    }
+}
+
+/// Runs a short-lived command on one thread.
+fn block_on(command: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    // What a user has to know is told in words of the command; the log is for who asks for it.
+    log_to_stderr("off");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(command);
+    // A thread that waits for a line of stdin cannot be stopped, and need not be waited for.
+    runtime.shutdown_background();
+    result
+}
+
+fn log_to_stderr(default: &str) {
+    let filter = std::env::var(crate::env_vars::LOG).unwrap_or_else(|_| default.to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+}

@@ -1,0 +1,38 @@
+//! `hpcclient connect`: logs in to a cluster, and asks what the login asks.
+
+use std::io::Write as _;
+
+use hpcclient_ssh::visible;
+
+use super::{
+    ClusterArgument,
+    login::{self, Answers},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    cluster: ClusterArgument,
+    /// Print the cluster's state as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
+    let bridge = login::bridge().await?;
+    let status = login::connect(&bridge, &args.cluster.cluster, Answers::TerminalOrStdin).await?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, &status)?;
+        writeln!(out)?;
+    } else {
+        let node = status.node.as_deref().map(visible).unwrap_or_default();
+        let destination = visible(&status.destination);
+        writeln!(
+            out,
+            "connected to {} ({destination}, node {node})",
+            status.name
+        )?;
+    }
+    Ok(0)
+}

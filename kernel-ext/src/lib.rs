@@ -1,0 +1,9 @@
+//! The `hpcclient` binary's inside: the bridge and the command line.
+//!
+//! Used by `main` and by the package's tests.
+
+pub mod bridge;
+pub mod commands;
+pub mod config;
+pub mod env_vars;
+pub mod report;
