@@ -1,0 +1,264 @@
+"""Following a run to its end through every cut: the place where nothing is lost or seen twice.
+
+Called by `_run` with a run to start (`spec`) or only to watch. One loop, in one of these states:
+
+    opening ──► reading ──► ended        cut, silence: back to opening, by offset
+       ▲           │                     ■ (KeyboardInterrupt): INT, the second time kill,
+       └───────────┘                     the third time leave; then back to opening
+
+Invariants: a byte is taken only at its own offset; an interrupt comes out only where the loop
+waits, never between taking bytes and counting them; an id never starts two commands.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from typing import Any, Callable
+
+from . import _connect, _http
+from ._errors import (
+    AgentFailed,
+    ConnectFailed,
+    HpcError,
+    HpcTimeout,
+    Interrupted,
+    NotConnected,
+    Unavailable,
+)
+from ._show import Status
+from ._wire import DATA, END, GAP, STATE, Frames
+
+_NOTICE_SECONDS = 2.0
+_STOP_SECONDS = 5.0
+_PASSING = ("unavailable", "connectFailed", "agentFailed")
+_LONGEST_PAUSE = 2.0
+_LONGEST_LOGIN_PAUSE = 30.0  # A login node must not be asked every second for hours.
+
+
+class _Interrupts:
+    """Counts SIGINT while a run is followed; raises it only while `armed`."""
+
+    def __init__(self) -> None:
+        self.pending, self.armed = False, False
+        self._old: Any = None
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            old = signal.getsignal(signal.SIGINT)
+            if callable(old):
+                self._old = signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._old is not None:
+            signal.signal(signal.SIGINT, self._old)
+
+    def _on_signal(self, *_: object) -> None:
+        self.pending = True
+        if self.armed:
+            self.disarm_and_raise()
+
+    def arm(self) -> None:
+        """From here on an interrupt is raised, one that came before at once."""
+        self.armed = True
+        if self.pending:
+            self.disarm_and_raise()
+
+    def disarm_and_raise(self) -> None:
+        """Raises the interrupt that is pending."""
+        self.armed = self.pending = False
+        raise KeyboardInterrupt
+
+
+class Follower:
+    """Takes a run's streams from the store until the run has ended."""
+
+    def __init__(
+        self,
+        cluster: str,
+        run_id: str,
+        spec: dict[str, Any] | None,
+        take: Callable[[int, bytes], None],
+        timeout: float | None = None,
+    ) -> None:
+        self._cluster, self._path, self._id = cluster, run_path(cluster, run_id), run_id
+        self._spec, self._take = spec, take
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._answer: _http.Answer | None = None
+        self._frames = Frames()
+        self._offsets = {1: 0, 2: 0, 3: 0}
+        self._sent = False  # Whether the node may have got the spec.
+        self._status, self._lost_at, self._delay = Status(), 0.0, 0.05
+        self.interrupts, self.timed_out = 0, False
+        self.info: dict[str, Any] = {}
+        self.ended = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the run exists, as far as this side can know."""
+        return bool(self.info) or self._sent
+
+    def follow(self) -> None:
+        """Returns at the run's end; `info` is then final. Raises what waiting cannot mend."""
+        with _Interrupts() as interrupts:
+            try:
+                while not self.ended:
+                    self._step(interrupts)
+                self.interrupts += interrupts.pending
+            finally:
+                self._status.clear()
+                if not self.ended:
+                    self._drop()
+
+    def _step(self, interrupts: _Interrupts) -> None:
+        try:
+            interrupts.arm()
+            data = self._receive()
+            interrupts.armed = False
+            self._accept(data)
+        except KeyboardInterrupt:
+            self._drop()
+            self._interrupted()
+        except (*_http.BROKEN, HpcError) as error:
+            interrupts.armed = False
+            self._drop()
+            self._cut(error, interrupts)
+
+    def _receive(self) -> bytes:
+        """Opens the stream where it is not open, and waits for its next bytes."""
+        if self._overdue():
+            raise TimeoutError
+        if self._answer is None:
+            waited = self._lost_at and time.monotonic() - self._lost_at > _NOTICE_SECONDS
+            patience = self._patience(_http.SILENCE if waited else _NOTICE_SECONDS)
+            self._answer = self._open(patience)
+        self._answer.set_timeout(self._patience(_http.SILENCE))
+        data = self._answer.read_some()
+        if not data:
+            raise ConnectionError("the stream ended before the run")
+        return data
+
+    def _open(self, patience: float) -> _http.Answer:
+        self._frames = Frames()
+        if self._spec is not None and not self.info:
+            before, self._sent = self._sent, True
+            try:
+                return _http.request("PUT", f"{self._path}?stream=true", self._spec, patience)
+            except HpcError as error:
+                # One that was lost on its way may have arrived; any other refusal is certain.
+                self._sent = before or isinstance(error, Unavailable)
+                raise
+        out, err, tty = self._offsets.values()
+        query = f"stdout={out}&stderr={err}&tty={tty}&follow=true"
+        return _http.request("GET", f"{self._path}/stream?{query}", timeout=patience)
+
+    def _overdue(self) -> bool:
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        return late and not self.timed_out
+
+    def _patience(self, most: float) -> float:
+        if self._deadline is None or self.timed_out:
+            return most
+        return max(0.001, min(most, self._deadline - time.monotonic()))
+
+    def _accept(self, data: bytes) -> None:
+        for kind, stream, offset, payload in self._frames.push(data):
+            if kind == DATA:
+                have = self._offsets[stream]
+                if offset > have:
+                    raise ConnectionError(f"bytes {have} to {offset} are missing")
+                fresh = payload[have - offset :]
+                self._offsets[stream] = have + len(fresh)
+                if fresh:
+                    self._take(stream, fresh)
+            elif kind == GAP:
+                self._offsets[stream] = max(self._offsets[stream], int.from_bytes(payload, "big"))
+            elif kind in (STATE, END):
+                self.info = json.loads(payload)
+                self.ended = kind == END
+        if self.info.get("state") == "stalled":
+            self._status.say(f"waiting: {self.info.get('reason', 'its output cannot be stored')}")
+        else:
+            self._status.clear()
+        self._lost_at, self._delay = 0.0, 0.05
+        if self.ended and self._answer is not None:
+            self._answer.keep()
+
+    def _cut(self, error: Exception, interrupts: _Interrupts) -> None:
+        """Waits and lets the loop go on, or raises what waiting cannot mend."""
+        if self._overdue():
+            if not self.started:
+                raise HpcTimeout("the time is over before the command could be started") from error
+            self.timed_out = True
+            self._stop()
+            return
+        passing = _PASSING if self.started else ("unavailable",)
+        if isinstance(error, HpcError) and error.code not in (*passing, "notConnected"):
+            raise error
+        self._lost_at = self._lost_at or time.monotonic()
+        try:
+            interrupts.arm()
+            if isinstance(error, NotConnected):
+                self._status.clear()
+                _connect.connect(self._cluster)
+            else:
+                if time.monotonic() - self._lost_at > _NOTICE_SECONDS:
+                    self._status.say(f"waiting for {self._cluster}: reconnecting…")
+                self._rest(error)
+            interrupts.armed = False
+        except KeyboardInterrupt:
+            self._interrupted()
+        except (*_http.BROKEN, HpcError) as failed:
+            interrupts.armed = False
+            if isinstance(failed, NotConnected):
+                raise
+            self._cut(failed, interrupts)
+
+    def _rest(self, error: Exception) -> None:
+        """Pauses before the next try, longer each time."""
+        time.sleep(self._delay)
+        is_login = isinstance(error, (ConnectFailed, AgentFailed))
+        longest = _LONGEST_LOGIN_PAUSE if is_login else _LONGEST_PAUSE
+        self._delay = min(longest, self._delay * 2)
+
+    def _interrupted(self) -> None:
+        """■: tells the command to stop and lets the loop read on, or leaves."""
+        self.interrupts += 1
+        if self._spec is None:
+            raise Interrupted(f"the command goes on; runs[{self._id!r}].attach() shows it")
+        if not self.started:
+            raise Interrupted("nothing was started")
+        if self.interrupts > 2:
+            raise Interrupted(f"left it; it may go on, see runs[{self._id!r}]")
+        self._stop()
+
+    def _stop(self) -> None:
+        """Ends the command: gently at the first interrupt, else at once."""
+        kill = self.timed_out or self.interrupts > 1 or self.info.get("state") == "queued"
+        try:
+            if not self.info:  # It may have been sent; now it is there, so it can be stopped.
+                self.info = _http.get_json("PUT", self._path, self._spec, timeout=_STOP_SECONDS)
+            if kill:
+                _http.get_json("POST", f"{self._path}/kill", timeout=_STOP_SECONDS)
+            else:
+                _http.get_json(
+                    "POST", f"{self._path}/signal", {"signal": "INT"}, timeout=_STOP_SECONDS
+                )
+        except (*_http.BROKEN, HpcError) as error:
+            if isinstance(error, HpcError) and error.code == "conflict":
+                return  # It ended by itself just now.
+            goes_on = f"the cluster does not answer, the command goes on: runs[{self._id!r}]"
+            raise (HpcTimeout(goes_on) if self.timed_out else Interrupted(goes_on)) from error
+
+    def _drop(self) -> None:
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None
+
+
+def run_path(cluster: str, run_id: str) -> str:
+    """Returns the path of a run at the bridge."""
+    return f"/c/{_connect.in_url(cluster)}/v1/runs/{run_id}"
