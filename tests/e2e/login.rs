@@ -1,0 +1,119 @@
+//! Logging in: one login for all, the way out when forwarding is off, an agent that is already there.
+
+use std::{fs, io::Write, os::unix::fs::PermissionsExt};
+
+use anyhow::{Context, Result};
+use hpcclient_tests::{CLUSTER, Site};
+use serde_json::Value;
+
+fn cluster(site: &Site) -> Result<Value> {
+    let status = site.ask("GET", "/v1/bridge", None)?.json()?;
+    let clusters = status.get("clusters").and_then(Value::as_array);
+    let found = clusters
+        .into_iter()
+        .flatten()
+        .find(|cluster| cluster.get("name").and_then(Value::as_str) == Some(CLUSTER));
+    found.cloned().with_context(|| format!("not in {status}"))
+}
+
+#[test]
+fn every_command_shares_one_login() -> Result<()> {
+    let site = Site::new()?;
+    for _ in 0..5 {
+        site.bash("true")?.success()?;
+    }
+    assert_eq!(site.sshd().logins(), 1);
+    assert_eq!(cluster(&site)?.get("route"), Some(&"streamlocal".into()));
+    Ok(())
+}
+
+#[test]
+fn without_forwarding_the_agent_is_reached_through_a_session() -> Result<()> {
+    for option in ["DisableForwarding yes", "AllowStreamLocalForwarding no"] {
+        let site = Site::with_sshd(&[option])?;
+        let output = site.bash("echo through; exit 3")?;
+        assert_eq!(
+            (output.code, output.text().as_str()),
+            (3, "through\n"),
+            "{option}"
+        );
+        assert_eq!(
+            cluster(&site)?.get("route"),
+            Some(&"exec".into()),
+            "{option}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn one_session_a_connection_is_enough() -> Result<()> {
+    let site = Site::with_sshd(&["MaxSessions 1"])?;
+    assert_eq!(site.bash("echo one")?.success()?.text(), "one\n");
+    Ok(())
+}
+
+#[test]
+fn the_agent_is_installed_once_and_private() -> Result<()> {
+    let site = Site::new()?;
+    site.bash("true")?.success()?;
+    let installed = |site: &Site| -> Result<Vec<(std::path::PathBuf, u32, std::time::SystemTime)>> {
+        let mut found = vec![];
+        for folder in fs::read_dir(site.env().path("node/bin"))? {
+            let path = folder?.path().join("hpcagent");
+            let about = fs::metadata(&path)?;
+            found.push((path, about.permissions().mode() & 0o777, about.modified()?));
+        }
+        Ok(found)
+    };
+    let first = installed(&site)?;
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert!(first.iter().all(|(_, mode, _)| *mode == 0o500), "{first:?}");
+    site.hpcclient(&["stop"])?.success()?;
+    site.bash("true")?.success()?;
+    assert_eq!(installed(&site)?, first, "it was uploaded again");
+    Ok(())
+}
+
+#[test]
+fn a_noisy_login_does_not_disturb() -> Result<()> {
+    let site = Site::new()?;
+    let noise = "echo Welcome to the machine; echo quota exceeded >&2\n";
+    for file in [".bashrc", ".bash_profile", ".profile"] {
+        fs::write(site.env().path("node-home").join(file), noise)?;
+    }
+    let output = site.hpcclient(&["run", "--", "echo", "quiet"])?.success()?;
+    assert_eq!(output.text(), "quiet\n");
+    Ok(())
+}
+
+/// The next release meets the running agent of the last one: it works, and the history is there.
+#[test]
+fn another_build_of_the_agent_finds_the_runs_of_the_last() -> Result<()> {
+    let site = Site::new()?;
+    site.bash("echo from the first")?.success()?;
+    let run = site.newest_run()?.id.to_string();
+    site.hpcclient(&["stop"])?.success()?;
+
+    let mut command = site.env().hpcclient(&["attach", &run])?;
+    let variables: Vec<_> = command.get_envs().collect();
+    let agent = variables
+        .iter()
+        .find(|(name, _)| *name == "HPCCLIENT_AGENT");
+    let agent = agent.and_then(|(_, value)| *value).context("no agent")?;
+    let newer = site.env().path("newer-hpcagent");
+    fs::copy(agent, &newer)?;
+    let mut file = fs::OpenOptions::new().append(true).open(&newer)?;
+    file.write_all(b"another build")?;
+    drop(file);
+    command.env("HPCCLIENT_AGENT", &newer);
+    let output = site.env().run(&mut command)?.success()?;
+    assert_eq!(output.text(), "from the first\n");
+    command = site
+        .env()
+        .hpcclient(&["run", "--", "echo", "from the second"])?;
+    command.env("HPCCLIENT_AGENT", &newer);
+    let output = site.env().run(&mut command)?.success()?;
+    assert_eq!(output.text(), "from the second\n");
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! The end-to-end tests: one binary, a module per subject, everything real.
+//!
+//! `cargo xtask test` builds what they need and runs them; `cargo nextest run --profile e2e` runs them alone. Modules
+//! named `as_root` mount file systems or become another user: they run where the tests run as root.
+
+mod channels;
+mod commands;
+mod demo;
+mod errors;
+mod idle;
+mod isolation;
+mod login;
+mod loss;
+mod notebook;
+mod shell;
+mod storage;

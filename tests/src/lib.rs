@@ -1,0 +1,34 @@
+//! The harness of the end-to-end tests: a user's machine and a login node, both real, in one folder under `/tmp`.
+//!
+//! A [`Site`] is what most tests start from: a real sshd on loopback, a configuration that names it, and the built
+//! `hpcclient` and `hpcagent`. Everything it starts dies with it.
+//!
+//! Invariants: no fixed ports, no sleeps but in `wait`, nothing of the caller's environment or home is used, no
+//! process outlives its [`Env`].
+//! Not here: the tests (`e2e/`), what installs the tools they need (`cargo xtask test`).
+
+mod agent;
+mod browser;
+mod env;
+mod http;
+mod jupyter;
+mod numbered;
+mod process;
+mod proxy;
+mod python;
+mod site;
+mod sshd;
+mod wait;
+
+pub use agent::{resident_bytes, voluntary_switches};
+pub use browser::run_spec;
+pub use env::{Env, repository};
+pub use http::{Address, Request, Response};
+pub use jupyter::Jupyter;
+pub use numbered::check_numbered_lines;
+pub use process::{Child, Output, processes_under, run};
+pub use proxy::DelayProxy;
+pub use python::{Python, python};
+pub use site::{CLUSTER, Site};
+pub use sshd::{Sshd, user_name};
+pub use wait::{pause, wait_for};
