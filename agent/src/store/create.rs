@@ -20,6 +20,8 @@ use super::{RunDir, RunRecord, Store, StoreError, index, list, load, record};
 
 /// Below this many free bytes a new run is refused.
 pub const LOW_BYTES: u64 = 64 << 20;
+/// Above this many free bytes the answer holds for [`ROOM_HOLDS`].
+const PLENTY_BYTES: u64 = 4 << 30;
 /// Below this many free files a new run is refused.
 pub const LOW_INODES: u64 = 1000;
 /// On a network disk the question costs as much as a file.
@@ -104,7 +106,8 @@ impl Store {
                 free_inodes: free.f_favail,
             });
         }
-        *known = Some(Instant::now() + ROOM_HOLDS);
+        // What a second can fill is asked again each time.
+        *known = (free_bytes > PLENTY_BYTES).then(|| Instant::now() + ROOM_HOLDS);
         Ok(())
     }
 }
