@@ -31,6 +31,7 @@ pub fn own(socket: &Path) -> io::Result<AgentHello> {
         socket: socket.to_string_lossy().into_owned(),
         host: place::host_name(),
         pid: std::process::id(),
+        boot_id: crate::shim::boot_id(),
     })
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use hpcclient_protocol::{ApiError, ErrorCode};
-use hpcclient_ssh::DestinationOptions;
+use hpcclient_ssh::{DestinationOptions, TransportChoice};
 use serde::Deserialize;
 
 use crate::env_vars;
@@ -48,6 +48,36 @@ pub struct ClusterConfig {
     pub ssh_config: Option<PathBuf>,
     /// `HPCCLIENT_HOME` on the node.
     pub node_home: Option<String>,
+    /// A user certificate to try first.
+    pub certificate_file: Option<PathBuf>,
+    /// What speaks SSH.
+    #[serde(default)]
+    pub transport: Transport,
+    /// A program of this machine that renews the user's certificate, with its arguments; run on request only.
+    pub renew_command: Option<Vec<String>>,
+}
+
+/// What speaks SSH, as the file says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// The built-in client, or `ssh` where only that can do what is asked for.
+    #[default]
+    Auto,
+    /// The built-in client.
+    Russh,
+    /// The system's `ssh`.
+    Openssh,
+}
+
+impl From<Transport> for TransportChoice {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Auto => Self::Auto,
+            Transport::Russh => Self::Russh,
+            Transport::Openssh => Self::Openssh,
+        }
+    }
 }
 
 impl Config {
@@ -112,6 +142,8 @@ impl Config {
             identity_file: known.identity_file.map(expand_home),
             known_hosts: known.known_hosts.map(expand_home),
             ssh_config: known.ssh_config.map(expand_home),
+            certificate_file: known.certificate_file.map(expand_home),
+            transport: known.transport.into(),
         }
     }
 

@@ -113,9 +113,9 @@ pub fn api_error(error: &RunError) -> ApiError {
         RunError::DirectoryGone { .. } => {
             plain(ErrorCode::Conflict).hint("run `cd` with a directory that exists")
         }
-        RunError::OtherNode { host, .. } => plain(ErrorCode::Conflict).hint(format!(
-            "connect to {host}; what it wrote so far can be read from here"
-        )),
+        RunError::OtherNode { host, .. } => plain(ErrorCode::OtherNode).on_node(host).hint(
+            format!("connect to {host}; what it wrote so far can be read from here"),
+        ),
         RunError::Spawn { source } => {
             let error = plain(ErrorCode::Unavailable).caused_by(source);
             if source.kind() == std::io::ErrorKind::WouldBlock {

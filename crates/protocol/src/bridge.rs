@@ -55,6 +55,21 @@ pub struct ClusterStatus {
     /// The agent's release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_version: Option<String>,
+    /// The node that the login landed on, when `node` is reached by a hop from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// How the login was made, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+    /// What is being waited for, in words: the network, an answer to a question, the next try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
+    /// When the next attempt begins, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_ms: Option<u64>,
+    /// What the user should know though the connection works: another node, a certificate that ends soon.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
     /// How many SSH channels this connection has opened.
     pub channels_opened: u64,
     /// Since when the state holds, in milliseconds since 1970.
@@ -62,6 +77,55 @@ pub struct ClusterStatus {
     /// Why the last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ApiError>,
+}
+
+/// How a login was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Login {
+    /// What speaks SSH.
+    pub transport: Transport,
+    /// What the server takes, as it said before the login.
+    #[serde(default)]
+    pub offered: Vec<String>,
+    /// What it accepted, in order, as `publickey (certificate ~/.ssh/id-cert.pub)`.
+    #[serde(default)]
+    pub used: Vec<String>,
+    /// The certificate that was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+    /// The server's key, as `ssh-ed25519 SHA256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<String>,
+    /// What the server calls itself, as `SSH-2.0-OpenSSH_9.2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The hosts on the way, as `user@host:port`, the first one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<String>,
+}
+
+/// What speaks SSH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Transport {
+    /// The built-in client.
+    Russh,
+    /// The system's `ssh` program.
+    Openssh,
+}
+
+/// A user certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// What its authority calls it.
+    pub key_id: String,
+    /// A file, or `ssh-agent`.
+    pub source: String,
+    /// Until when it is good, in milliseconds since 1970; nothing if for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until_ms: Option<u64>,
 }
 
 /// Where a connection is in its life.

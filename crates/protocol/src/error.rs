@@ -19,6 +19,8 @@ pub enum ErrorCode {
     NotFound,
     /// The thing exists and is not what the request assumes.
     Conflict,
+    /// The run lives on another node, which `node` names; what is stored of it can be read here.
+    OtherNode,
     /// The request or its body is larger than the limit.
     TooLarge,
     /// The offset lies beyond the end, or its bytes are gone.
@@ -54,7 +56,7 @@ impl ErrorCode {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
-            Self::Conflict | Self::NotConnected => 409,
+            Self::Conflict | Self::OtherNode | Self::NotConnected => 409,
             Self::TooLarge => 413,
             Self::BadOffset => 416,
             Self::HostKeyUnknown | Self::HostKeyChanged | Self::AuthFailed => 424,
@@ -97,6 +99,9 @@ pub struct ApiError {
     /// What the user can do next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<String>,
+    /// The node that the error speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The id under which the log has more, where a request was logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
@@ -110,6 +115,7 @@ impl ApiError {
             message: message.into(),
             causes: vec![],
             hints: vec![],
+            node: None,
             request_id: None,
         }
     }
@@ -129,6 +135,13 @@ impl ApiError {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
+        self
+    }
+
+    /// Names the node that the error speaks of.
+    #[must_use]
+    pub fn on_node(mut self, node: impl Into<String>) -> Self {
+        self.node = Some(node.into());
         self
     }
 }

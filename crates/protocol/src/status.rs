@@ -21,6 +21,9 @@ pub struct AgentHello {
     pub host: String,
     /// Its process id.
     pub pid: u32,
+    /// The kernel's id of the node's present boot; an agent of an earlier release does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
 }
 
 /// The agent's state.

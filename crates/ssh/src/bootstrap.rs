@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::agent_binary::LoadedAgent;
-use crate::connection::Opener;
+use crate::builtin::Opener;
 use crate::exec::{Command, Output};
 use crate::prompt::{visible, visible_end};
 use crate::{AgentBinary, AgentLine, NodeOptions, Prompter, SshError};

@@ -34,7 +34,7 @@ const ERRORS_KEPT: usize = 4 << 10;
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A byte stream to the agent's socket.
-pub struct AgentStream {
+pub(crate) struct ChannelStream {
     queue: Arc<Mutex<Queue>>,
     writer: Pin<Box<dyn AsyncWrite + Send>>,
     /// Ends the pump with the stream.
@@ -60,7 +60,7 @@ enum End {
     Overflow,
 }
 
-impl AgentStream {
+impl ChannelStream {
     /// Takes a channel over; its pump runs in `tasks` until the stream is dropped or `stop` is cancelled.
     pub(crate) fn new(
         channel: Channel<Msg>,
@@ -94,9 +94,9 @@ impl AgentStream {
     }
 }
 
-impl std::fmt::Debug for AgentStream {
+impl std::fmt::Debug for ChannelStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AgentStream").finish_non_exhaustive()
+        f.debug_struct("ChannelStream").finish_non_exhaustive()
     }
 }
 
@@ -171,7 +171,7 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl AsyncRead for AgentStream {
+impl AsyncRead for ChannelStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -210,7 +210,7 @@ impl AsyncRead for AgentStream {
     }
 }
 
-impl AsyncWrite for AgentStream {
+impl AsyncWrite for ChannelStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,45 +1,22 @@
-//! One login on a node, and what the bridge does with it: start the agent, open streams to it, notice the end.
+//! One login on a node, whichever program speaks SSH, and what the bridge does with it.
 //!
-//! Invariants: a first contact is put to the person between two sessions, never inside one; the streams' tasks end
-//! with the connection; every request to the server has a deadline.
+//! Invariants: both transports do the same; what they open ends with them.
 //!
-//! Not here: trying again after a loss, which is the bridge's decision.
+//! Not here: how each of them does it (`builtin`, `openssh`), and trying again after a loss, which is the bridge's
+//! decision.
 
-mod first_contact;
-mod route;
-
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use russh::client::{Handle, Msg};
-use russh::{Channel, ChannelOpenFailure, Disconnect};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::bootstrap;
-use crate::channel::AgentStream;
-use crate::login::{self, Secrets};
-use crate::session::{Client, Session};
-use crate::{AgentBinary, Destination, Prompter, SshError};
-
-/// How long the server may take to open a channel.
-const OPEN_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a farewell may take.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// How long to wait after each refusal of a channel: some servers allow one session at a time, and count the last one
-/// until its processes have ended.
-const REFUSED_PAUSES: [Duration; 6] = [
-    Duration::from_millis(25),
-    Duration::from_millis(75),
-    Duration::from_millis(200),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
-/// How often a login is begun again because the server did not wait for a person's answer.
-const MOST_SESSIONS: usize = 3;
+use crate::builtin::Builtin;
+use crate::openssh::Openssh;
+use crate::{AgentBinary, Destination, LoginFacts, Prompter, SshError, TransportChoice};
 
 /// What is particular to the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +38,25 @@ pub struct AgentLine {
     pub installed: String,
 }
 
+/// A byte stream to an agent.
+pub trait ByteStream: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static> ByteStream for T {}
+
+/// A byte stream to an agent's socket.
+pub type AgentStream = Box<dyn ByteStream>;
+
+/// The agent of a node that was reached by way of another one.
+#[derive(Debug)]
+pub struct NodeStream {
+    /// The agent, as it told of itself.
+    pub agent: AgentLine,
+    /// The stream to its socket.
+    pub stream: AgentStream,
+    /// The way to the socket on that node.
+    pub route: Route,
+}
+
 /// A way from the login node's sshd to the agent's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -70,26 +66,25 @@ pub enum Route {
     Exec,
 }
 
+/// What the `ssh` program needs of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workshop {
+    /// A program that calls [`crate::askpass::run`] when it is started by a name that ends in
+    /// [`crate::askpass::NAME`].
+    pub askpass: PathBuf,
+    /// A folder of the user's that nobody else can enter, with a short name.
+    pub folder: PathBuf,
+}
+
 /// One login. Clones are the same login; it ends when the last one and all its streams are dropped, or by
 /// [`Connection::close`].
-#[derive(Clone)]
-pub struct Connection {
-    inner: Arc<Inner>,
-}
+#[derive(Clone, Debug)]
+pub struct Connection(Kind);
 
-struct Inner {
-    opener: Opener,
-    /// The way that worked, for the next stream.
-    route: Mutex<Option<Route>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-/// What opens channels, and counts them.
-pub(crate) struct Opener {
-    handle: Handle<Client>,
-    closed: watch::Receiver<Option<String>>,
-    opened: AtomicU64,
+#[derive(Clone, Debug)]
+enum Kind {
+    Builtin(Builtin),
+    Openssh(Openssh),
 }
 
 impl Connection {
@@ -101,45 +96,26 @@ impl Connection {
     /// [`SshError::AuthFailed`].
     pub async fn open(
         destination: &Destination,
+        workshop: &Workshop,
         prompter: Arc<dyn Prompter>,
     ) -> Result<Self, SshError> {
         for note in &destination.notes {
             prompter.progress(note);
         }
-        let mut secrets = Secrets::default();
-        let mut accepted = None;
-        let mut sessions = 0;
-        loop {
-            let mut session = first_contact::session(destination, &mut accepted, &prompter).await?;
-            sessions += 1;
-            let outcome = login::login(&mut session, destination, &*prompter, &mut secrets).await;
-            match outcome {
-                Ok(()) => return Ok(Self::new(session)),
-                Err(SshError::Closed { reason })
-                    if secrets.take_asked() && sessions < MOST_SESSIONS =>
-                {
-                    tracing::info!(reason, "the session ended while a person was asked");
-                    prompter.progress("the server did not wait for the answer; connecting again");
-                }
-                Err(error) => return Err(error),
+        let choice = destination.options.transport;
+        let by_openssh = match (choice, &destination.only_openssh) {
+            (TransportChoice::Openssh, _) => true,
+            (TransportChoice::Auto, Some(reason)) => {
+                prompter.progress(&format!("using the ssh program: {reason}"));
+                true
             }
-        }
-    }
-
-    fn new(session: Session) -> Self {
-        let opener = Opener {
-            handle: session.handle,
-            closed: session.closed,
-            opened: AtomicU64::new(0),
+            _ => false,
         };
-        Self {
-            inner: Arc::new(Inner {
-                opener,
-                route: Mutex::new(None),
-                tasks: TaskTracker::new(),
-                stop: CancellationToken::new(),
-            }),
-        }
+        Ok(Self(if by_openssh {
+            Kind::Openssh(Openssh::open(destination, workshop, prompter).await?)
+        } else {
+            Kind::Builtin(Builtin::open(destination, prompter).await?)
+        }))
     }
 
     /// Has the agent run on the node, and installs it first if it is not there.
@@ -154,7 +130,10 @@ impl Connection {
         node: &NodeOptions,
         prompter: &dyn Prompter,
     ) -> Result<AgentLine, SshError> {
-        bootstrap::ensure(&self.inner.opener, agent, node, prompter).await
+        match &self.0 {
+            Kind::Builtin(login) => login.ensure_agent(agent, node, prompter).await,
+            Kind::Openssh(login) => login.ensure_agent(agent, node, prompter).await,
+        }
     }
 
     /// Opens a byte stream to the agent's socket: by a forwarded socket, or where the server refuses that, through
@@ -162,102 +141,95 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`SshError::AgentStart`] if neither way reaches an agent, or what happened to the connection.
+    /// [`SshError::AgentStart`] if no way reaches an agent, or what happened to the connection.
     pub async fn open_agent_stream(
         &self,
         agent: &AgentLine,
         socket: &str,
     ) -> Result<(AgentStream, Route), SshError> {
-        route::open(&self.inner, agent, socket).await
+        match &self.0 {
+            Kind::Builtin(login) => {
+                let (stream, route) = login.open_agent_stream(agent, socket).await?;
+                Ok((Box::new(stream), route))
+            }
+            Kind::Openssh(login) => {
+                let stream = login.open_agent_stream(agent).await?;
+                Ok((stream, Route::Exec))
+            }
+        }
+    }
+
+    /// Opens a stream to the agent of another node, by way of this one; nobody is asked anything.
+    ///
+    /// # Errors
+    ///
+    /// [`SshError::Hop`] if that node cannot be reached from here, or what happened to the connection.
+    pub async fn open_node_stream(
+        &self,
+        node: &str,
+        agent: &AgentLine,
+    ) -> Result<NodeStream, SshError> {
+        match &self.0 {
+            Kind::Builtin(login) => login.open_node_stream(node, agent).await,
+            Kind::Openssh(login) => login.open_node_stream(node, agent).await,
+        }
+    }
+
+    /// How the login was made.
+    #[must_use]
+    pub fn facts(&self) -> LoginFacts {
+        match &self.0 {
+            Kind::Builtin(login) => login.facts(),
+            Kind::Openssh(login) => login.facts(),
+        }
+    }
+
+    /// Whether the system's `ssh` program made this connection.
+    #[must_use]
+    pub const fn is_openssh(&self) -> bool {
+        matches!(self.0, Kind::Openssh(_))
+    }
+
+    /// The address that the connection leads to; nothing if it is not known or another host lies between.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match &self.0 {
+            Kind::Builtin(login) => login.address(),
+            Kind::Openssh(_) => None,
+        }
     }
 
     /// Tells why the connection ended, once it did.
     #[must_use]
     pub fn closed(&self) -> watch::Receiver<Option<String>> {
-        self.inner.opener.closed.clone()
+        match &self.0 {
+            Kind::Builtin(login) => login.closed(),
+            Kind::Openssh(login) => login.closed(),
+        }
     }
 
     /// How many channels were opened so far.
     #[must_use]
     pub fn channels_opened(&self) -> u64 {
-        self.inner.opener.opened.load(Ordering::Relaxed)
+        match &self.0 {
+            Kind::Builtin(login) => login.channels_opened(),
+            Kind::Openssh(_) => 1,
+        }
     }
 
-    /// Whether the server answers within a time. For use after the machine slept.
+    /// Whether the server answers within a time. For use after the machine slept or its network changed.
     pub async fn alive(&self, deadline: Duration) -> bool {
-        let handle = &self.inner.opener.handle;
-        let answered = tokio::time::timeout(deadline, handle.send_ping()).await;
-        // The library also returns when the session ended while it waited.
-        matches!(answered, Ok(Ok(()))) && !handle.is_closed()
+        match &self.0 {
+            Kind::Builtin(login) => login.alive(deadline).await,
+            Kind::Openssh(login) => login.alive(deadline).await,
+        }
     }
 
     /// Says farewell and ends all streams.
     pub async fn close(&self) {
-        let handle = &self.inner.opener.handle;
-        let farewell = handle.disconnect(Disconnect::ByApplication, "", "");
-        let _ = tokio::time::timeout(CLOSE_DEADLINE, farewell).await;
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        let _ = tokio::time::timeout(CLOSE_DEADLINE, self.inner.tasks.wait()).await;
-    }
-}
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection")
-            .field("closed", &*self.inner.opener.closed.borrow())
-            .field("channels_opened", &self.channels_opened())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Opener {
-    /// Opens a channel for a command. A refusal is taken as final only after our last command had time to end.
-    pub(crate) async fn session(&self) -> Result<Channel<Msg>, SshError> {
-        let mut pauses = REFUSED_PAUSES.iter();
-        loop {
-            let refusal = match self.answered(self.handle.channel_open_session()).await? {
-                Ok(channel) => return Ok(channel),
-                Err(refusal) => refusal,
-            };
-            let may_be_full = matches!(
-                refusal,
-                ChannelOpenFailure::ConnectFailed | ChannelOpenFailure::ResourceShortage
-            ) && self.opened.load(Ordering::Relaxed) > 0;
-            match pauses.next() {
-                Some(pause) if may_be_full => tokio::time::sleep(*pause).await,
-                _ => return Err(russh::Error::ChannelOpenFailure(refusal).into()),
-            }
-        }
-    }
-
-    /// Opens a channel to a Unix socket on the node; nothing if the server refuses.
-    pub(crate) async fn streamlocal(&self, socket: &str) -> Result<Option<Channel<Msg>>, SshError> {
-        let request = self.handle.channel_open_direct_streamlocal(socket);
-        Ok(self.answered(request).await?.ok())
-    }
-
-    /// Waits for the server's answer and counts the channel; a refusal is an answer too.
-    async fn answered(
-        &self,
-        request: impl Future<Output = Result<Channel<Msg>, russh::Error>>,
-    ) -> Result<Result<Channel<Msg>, ChannelOpenFailure>, SshError> {
-        match tokio::time::timeout(OPEN_DEADLINE, request).await {
-            Ok(Ok(channel)) => {
-                self.opened.fetch_add(1, Ordering::Relaxed);
-                Ok(Ok(channel))
-            }
-            Ok(Err(russh::Error::ChannelOpenFailure(refusal))) => Ok(Err(refusal)),
-            Ok(Err(error)) => Err(match (SshError::from(error), &*self.closed.borrow()) {
-                (SshError::Closed { .. }, Some(reason)) => SshError::Closed {
-                    reason: reason.clone(),
-                },
-                (other, _) => other,
-            }),
-            Err(_) => Err(SshError::Timeout {
-                step: "opening a channel",
-                after: OPEN_DEADLINE,
-            }),
+        match &self.0 {
+            Kind::Builtin(login) => login.close().await,
+            Kind::Openssh(login) => login.close().await,
         }
     }
 }

@@ -42,6 +42,22 @@ pub struct DestinationOptions {
     pub known_hosts: Option<PathBuf>,
     /// An ssh configuration that takes the place of the user's and the system's.
     pub ssh_config: Option<PathBuf>,
+    /// A user certificate to try first.
+    pub certificate_file: Option<PathBuf>,
+    /// What speaks SSH.
+    pub transport: TransportChoice,
+}
+
+/// What is to speak SSH.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransportChoice {
+    /// The built-in client, or the `ssh` program where the configuration asks for what only that can do.
+    #[default]
+    Auto,
+    /// The built-in client.
+    Russh,
+    /// The system's `ssh` program.
+    Openssh,
 }
 
 /// What to do about a host key that is not known.
@@ -83,6 +99,26 @@ pub struct Destination {
     pub connect_timeout: Duration,
     /// How often a silent server is asked whether it is there.
     pub server_alive_interval: Duration,
+    /// The hosts to go through, the first one first; each has the way to it in its own `jumps` or `proxy_command`.
+    pub jumps: Vec<Destination>,
+    /// A program whose standard input and output are the connection.
+    pub proxy_command: Option<String>,
+    /// User certificates to try with their keys; files that do not exist are passed over.
+    pub certificate_files: Vec<PathBuf>,
+    /// The methods that may be used, in order; empty for the default.
+    pub preferred_authentications: Vec<String>,
+    /// Whether GSSAPI is asked for, which only the `ssh` program can do.
+    pub gssapi: bool,
+    /// Whether new names in known_hosts are hashed.
+    pub hash_known_hosts: bool,
+    /// Whether further keys that the server proves to have are remembered.
+    pub update_host_keys: bool,
+    /// The address to try first, if the name has it: where the node was that is to be found again.
+    pub preferred_address: Option<std::net::IpAddr>,
+    /// Why only the `ssh` program can do what the configuration asks for.
+    pub only_openssh: Option<String>,
+    /// What was asked for; the `ssh` program is told the same.
+    pub options: DestinationOptions,
     /// Options of the configuration that are not honoured, for the user to read.
     pub notes: Vec<String>,
 }
@@ -209,6 +245,16 @@ fn assemble(
         strict_host_key_checking: settings.strict,
         connect_timeout: seconds_or(settings.connect_timeout, CONNECT_TIMEOUT),
         server_alive_interval: seconds_or(settings.alive_interval, ALIVE_INTERVAL),
+        jumps: vec![],
+        proxy_command: None,
+        certificate_files: options.certificate_file.iter().cloned().collect(),
+        preferred_authentications: vec![],
+        gssapi: false,
+        hash_known_hosts: false,
+        update_host_keys: false,
+        preferred_address: None,
+        only_openssh: None,
+        options: options.clone(),
         notes: settings.notes,
     })
 }

@@ -149,6 +149,14 @@ pub enum SshError {
         /// The end of what it printed.
         output: String,
     },
+    /// Another node cannot be reached by way of the one that the login landed on.
+    #[error("{node} cannot be reached from the node of this login: {reason}")]
+    Hop {
+        /// The other node.
+        node: String,
+        /// Why, for each way that was tried.
+        reason: String,
+    },
     /// The connection ended.
     #[error("the connection was closed: {reason}")]
     Closed {

@@ -10,22 +10,28 @@
 
 mod agent_binary;
 mod algorithms;
+pub mod askpass;
 mod bootstrap;
+mod builtin;
 mod channel;
 mod connection;
 mod destination;
 mod error;
 mod exec;
+mod facts;
 mod known_hosts;
 mod login;
 pub mod login_node;
+mod openssh;
 mod prompt;
 mod session;
 mod tcp;
 
 pub use agent_binary::AgentBinary;
-pub use channel::AgentStream;
-pub use connection::{AgentLine, Connection, NodeOptions, Route};
-pub use destination::{Destination, DestinationOptions, StrictHostKeyChecking};
+pub use connection::{
+    AgentLine, AgentStream, ByteStream, Connection, NodeOptions, NodeStream, Route, Workshop,
+};
+pub use destination::{Destination, DestinationOptions, StrictHostKeyChecking, TransportChoice};
 pub use error::SshError;
+pub use facts::{CertificateFacts, LoginFacts};
 pub use prompt::{NoPrompts, Prompt, Prompter, Question, visible};

@@ -2,22 +2,24 @@
 //!
 //! `ssh` implements them over SSH; the package's tests implement them over a Unix socket.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, net::IpAddr, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use hpcclient_protocol::{ApiError, bridge::Route, status::AgentHello};
-use hpcclient_ssh::Prompter;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
+use hpcclient_protocol::{
+    ApiError,
+    bridge::{Login, Route},
+    status::AgentHello,
 };
+use hpcclient_ssh::{AgentStream, Prompter};
+use tokio::sync::watch;
 
 /// Logs in to clusters.
 pub trait Dial: Debug + Send + Sync + 'static {
-    /// Logs in to a cluster by its name; questions go to the prompter.
+    /// Logs in to a cluster by its name; questions go to the prompter. Of several addresses, `near` comes first.
     fn dial<'a>(
         &'a self,
         cluster: &'a str,
+        near: Option<IpAddr>,
         prompter: Arc<dyn Prompter>,
     ) -> BoxFuture<'a, Result<Dialled, ApiError>>;
 }
@@ -38,6 +40,15 @@ pub trait Node: Debug + Send + Sync + 'static {
         &'a self,
         prompter: &'a dyn Prompter,
     ) -> BoxFuture<'a, Result<AgentEnd, ApiError>>;
+
+    /// Opens a stream to the agent of another node of the cluster, by way of this one.
+    fn reach_node<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<AgentEnd, ApiError>>;
+
+    /// Returns how the login was made.
+    fn login(&self) -> Login;
+
+    /// Returns the address that the login led to, if it is known.
+    fn address(&self) -> Option<IpAddr>;
 
     /// Tells why the login ended, once it has.
     fn closed(&self) -> watch::Receiver<Option<String>>;
@@ -60,12 +71,7 @@ pub struct AgentEnd {
     /// The SHA-256 of the binary that we would run there, in hex.
     pub our_build: String,
     /// The stream to its socket.
-    pub stream: Box<dyn Stream>,
+    pub stream: AgentStream,
     /// The way it takes.
     pub route: Route,
 }
-
-/// A byte stream in both directions.
-pub trait Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static {}
-
-impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static> Stream for T {}

@@ -3,14 +3,21 @@
 //! Invariants: the configuration is read for each login, so an edit counts at once; what the node
 //! says of itself is checked before it is shown or used.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::future::BoxFuture;
 use hpcclient_protocol::{
-    ApiError, ErrorCode, PROTOCOL_VERSION, VERSION, bridge::Route, status::AgentHello,
+    ApiError, ErrorCode, PROTOCOL_VERSION, VERSION,
+    bridge::{Certificate, Login, Route, Transport},
+    status::AgentHello,
 };
 use hpcclient_ssh::{
-    AgentBinary, Connection, Destination, NodeOptions, Prompter, SshError, visible,
+    AgentBinary, Connection, Destination, NoPrompts, NodeOptions, NodeStream, Prompter, SshError,
+    Workshop, visible,
 };
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -18,6 +25,7 @@ use tokio::sync::watch;
 use super::{
     agent_binary,
     node::{AgentEnd, Dial, Dialled, Node},
+    place::Place,
 };
 use crate::config::Config;
 
@@ -32,18 +40,20 @@ impl Dial for Ssh {
     fn dial<'a>(
         &'a self,
         cluster: &'a str,
+        near: Option<IpAddr>,
         prompter: Arc<dyn Prompter>,
     ) -> BoxFuture<'a, Result<Dialled, ApiError>> {
         Box::pin(async move {
             let (config, agent) = read_setup().await?;
             let destination = Destination::resolve(&config.destination(cluster)).await;
-            let destination = destination.map_err(|error| to_api_error(&error, cluster))?;
+            let mut destination = destination.map_err(|error| to_api_error(&error, cluster))?;
+            destination.preferred_address = near;
             let shown = format!(
                 "{}@{}:{}",
                 destination.user, destination.hostname, destination.port
             );
             prompter.progress(&format!("logging in to {shown}"));
-            let connection = Connection::open(&destination, prompter).await;
+            let connection = Connection::open(&destination, &workshop()?, prompter).await;
             let connection = connection.map_err(|error| to_api_error(&error, cluster))?;
             let home = config
                 .clusters
@@ -61,6 +71,15 @@ impl Dial for Ssh {
             })
         })
     }
+}
+
+/// Returns what an `ssh` program needs of this machine.
+fn workshop() -> Result<Workshop, ApiError> {
+    let askpass = std::env::current_exe().map_err(|error| {
+        ApiError::new(ErrorCode::Internal, "cannot find this program").caused_by(&error)
+    })?;
+    let folder = Place::open()?.file("");
+    Ok(Workshop { askpass, folder })
 }
 
 /// Reads what a login needs of this machine, away from the runtime: the home may be slow.
@@ -104,13 +123,62 @@ impl Node for SshNode {
             Ok(AgentEnd {
                 hello,
                 our_build,
-                stream: Box::new(stream),
-                route: match route {
-                    hpcclient_ssh::Route::Streamlocal => Route::Streamlocal,
-                    hpcclient_ssh::Route::Exec => Route::Exec,
-                },
+                stream,
+                route: to_route(route),
             })
         })
+    }
+
+    fn reach_node<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<AgentEnd, ApiError>> {
+        Box::pin(async move {
+            let failed = |error: SshError| to_api_error(&error, &self.cluster);
+            let here = self
+                .connection
+                .ensure_agent(&self.agent, &self.options, &NoPrompts)
+                .await
+                .map_err(failed)?;
+            let there = self.connection.open_node_stream(host, &here).await;
+            let NodeStream {
+                agent,
+                stream,
+                route,
+            } = there.map_err(failed)?;
+            Ok(AgentEnd {
+                hello: read_hello(&agent.json)?,
+                our_build: agent.installed,
+                stream,
+                route: to_route(route),
+            })
+        })
+    }
+
+    fn login(&self) -> Login {
+        let facts = self.connection.facts();
+        let since_1970 = |time: SystemTime| {
+            let passed = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            u64::try_from(passed.as_millis()).ok()
+        };
+        Login {
+            transport: if self.connection.is_openssh() {
+                Transport::Openssh
+            } else {
+                Transport::Russh
+            },
+            offered: facts.offered,
+            used: facts.used,
+            certificate: facts.certificate.map(|certificate| Certificate {
+                key_id: visible(&certificate.key_id),
+                source: certificate.source,
+                valid_until_ms: certificate.valid_until.and_then(since_1970),
+            }),
+            host_key: facts.host_key,
+            server: facts.server.as_deref().map(visible),
+            hops: facts.hops,
+        }
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.connection.address()
     }
 
     fn closed(&self) -> watch::Receiver<Option<String>> {
@@ -127,6 +195,13 @@ impl Node for SshNode {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.connection.close())
+    }
+}
+
+const fn to_route(route: hpcclient_ssh::Route) -> Route {
+    match route {
+        hpcclient_ssh::Route::Streamlocal => Route::Streamlocal,
+        hpcclient_ssh::Route::Exec => Route::Exec,
     }
 }
 

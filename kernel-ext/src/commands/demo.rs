@@ -110,6 +110,7 @@ async fn with_login_node(dir: &Path, had_bridge: bool, command: &[OsString]) -> 
         // The user's own configuration is about other hosts.
         ssh_config: Some("/dev/null".into()),
         node_home: Some(node_home.to_string_lossy().into_owned()),
+        ..ClusterConfig::default()
     };
     let file = config::file()?;
     let replaced = config::put_cluster(&file, NAME, &entry)?;

@@ -84,6 +84,7 @@ impl Dial for Site {
     fn dial<'a>(
         &'a self,
         cluster: &'a str,
+        _near: Option<std::net::IpAddr>,
         prompter: Arc<dyn Prompter>,
     ) -> BoxFuture<'a, Result<Dialled, ApiError>> {
         Box::pin(async move {
@@ -169,6 +170,7 @@ impl Node for Login {
                 socket: "/run/agent.sock".to_owned(),
                 host: "login01".to_owned(),
                 pid: 1,
+                boot_id: None,
             };
             Ok(AgentEnd {
                 hello,
@@ -177,6 +179,28 @@ impl Node for Login {
                 route: Route::Streamlocal,
             })
         })
+    }
+
+    fn reach_node<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<AgentEnd, ApiError>> {
+        let message = format!("{host} cannot be reached");
+        let error = ApiError::new(ErrorCode::ConnectFailed, message);
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn login(&self) -> hpcclient_protocol::bridge::Login {
+        hpcclient_protocol::bridge::Login {
+            transport: hpcclient_protocol::bridge::Transport::Russh,
+            offered: vec![],
+            used: vec![],
+            certificate: None,
+            host_key: None,
+            server: None,
+            hops: vec![],
+        }
+    }
+
+    fn address(&self) -> Option<std::net::IpAddr> {
+        None
     }
 
     fn closed(&self) -> watch::Receiver<Option<String>> {

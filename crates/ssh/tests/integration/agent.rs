@@ -49,7 +49,7 @@ fn node(server: &Server) -> NodeOptions {
 }
 
 async fn connect(server: &Server) -> Connection {
-    Connection::open(&server.destination(), Arc::new(NoPrompts))
+    crate::open(&server.destination(), Arc::new(NoPrompts))
         .await
         .unwrap()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hpcclient_ssh::{
-    Connection, Destination, NoPrompts, Prompt, Prompter, Question, SshError, StrictHostKeyChecking,
+    Destination, NoPrompts, Prompt, Prompter, Question, SshError, StrictHostKeyChecking,
 };
 use russh::keys::key::safe_rng;
 use russh::keys::{Algorithm, PrivateKey};
@@ -173,6 +173,16 @@ async fn play(wanted: Wanted) -> (Seen, Destination, tempfile::TempDir, JoinSet<
         strict_host_key_checking: StrictHostKeyChecking::Yes,
         connect_timeout: Duration::from_secs(10),
         server_alive_interval: Duration::from_secs(15),
+        jumps: vec![],
+        proxy_command: None,
+        certificate_files: vec![],
+        preferred_authentications: vec![],
+        gssapi: false,
+        hash_known_hosts: false,
+        update_host_keys: false,
+        preferred_address: None,
+        only_openssh: None,
+        options: hpcclient_ssh::DestinationOptions::default(),
         notes: vec!["ProxyJump gate of the ssh configuration is not used".to_owned()],
     };
     (seen, destination, folder, tasks)
@@ -190,7 +200,7 @@ fn password_only() -> Wanted {
 async fn a_password_is_asked_for_again_after_a_mistake() {
     let (seen, destination, _folder, _tasks) = play(password_only()).await;
     let person = Person::with(&["wrong", "right"]);
-    Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+    crate::open(&destination, Arc::clone(&person) as Arc<_>)
         .await
         .unwrap();
     assert_eq!(*seen.lock().unwrap(), ["password wrong", "password right"]);
@@ -216,7 +226,7 @@ async fn a_person_is_asked_three_times_and_then_no_more() {
         };
         let (_seen, destination, _folder, _tasks) = play(wanted).await;
         let person = Person::with(&["a", "b", "c", "d", "e"]);
-        let refused = Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+        let refused = crate::open(&destination, Arc::clone(&person) as Arc<_>)
             .await
             .unwrap_err();
         assert!(matches!(refused, SshError::AuthFailed { .. }), "{refused}");
@@ -227,7 +237,7 @@ async fn a_person_is_asked_three_times_and_then_no_more() {
 #[tokio::test]
 async fn without_a_person_nothing_is_sent() {
     let (seen, destination, _folder, _tasks) = play(password_only()).await;
-    let refused = Connection::open(&destination, Arc::new(NoPrompts))
+    let refused = crate::open(&destination, Arc::new(NoPrompts))
         .await
         .unwrap_err();
     match refused {
@@ -254,7 +264,7 @@ async fn a_key_a_password_and_a_code_are_three_factors() {
     keygen(&key, "ed25519", "");
     destination.identity_files = vec![key];
     let person = Person::with(&["right", "123456"]);
-    Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+    crate::open(&destination, Arc::clone(&person) as Arc<_>)
         .await
         .unwrap();
     let expected = [
@@ -285,7 +295,7 @@ async fn a_server_that_does_not_wait_for_the_passphrase_is_logged_in_to_again() 
         sshd: server.process_id(),
         asked: Mutex::new(0),
     });
-    Connection::open(&destination, Arc::clone(&slow) as Arc<_>)
+    crate::open(&destination, Arc::clone(&slow) as Arc<_>)
         .await
         .unwrap();
     assert_eq!(*slow.asked.lock().unwrap(), 1);

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use hpcclient_ssh::{Connection, NoPrompts, Question, SshError, StrictHostKeyChecking};
+use hpcclient_ssh::{NoPrompts, Question, SshError, StrictHostKeyChecking};
 
 use crate::person::Person;
 use crate::server::{Server, keygen};
@@ -16,7 +16,7 @@ async fn a_first_contact_is_put_to_the_person_and_remembered() {
     destination.known_hosts = vec![file.clone()];
 
     // Nobody to ask, or a no: nothing is written and nobody is logged in.
-    let refused = Connection::open(&destination, Arc::new(NoPrompts))
+    let refused = crate::open(&destination, Arc::new(NoPrompts))
         .await
         .unwrap_err();
     assert!(
@@ -24,7 +24,7 @@ async fn a_first_contact_is_put_to_the_person_and_remembered() {
         "{refused}"
     );
     let person = Person::with(&["no"]);
-    let refused = Connection::open(&destination, person as Arc<_>)
+    let refused = crate::open(&destination, person as Arc<_>)
         .await
         .unwrap_err();
     let SshError::HostKeyUnknown { fingerprint, .. } = refused else {
@@ -43,7 +43,7 @@ async fn a_first_contact_is_put_to_the_person_and_remembered() {
     );
 
     let person = Person::with(&["yes"]);
-    Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+    crate::open(&destination, Arc::clone(&person) as Arc<_>)
         .await
         .unwrap();
     let asked = person.asked();
@@ -66,7 +66,7 @@ async fn a_first_contact_is_put_to_the_person_and_remembered() {
         .output()
         .unwrap();
     assert!(found.status.success());
-    Connection::open(&destination, Arc::new(NoPrompts))
+    crate::open(&destination, Arc::new(NoPrompts))
         .await
         .unwrap();
 }
@@ -78,7 +78,7 @@ async fn strictness_decides_about_new_keys() {
     destination.known_hosts = vec![server.path("fresh")];
     destination.strict_host_key_checking = StrictHostKeyChecking::Yes;
     let person = Person::with(&["yes"]);
-    let refused = Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+    let refused = crate::open(&destination, Arc::clone(&person) as Arc<_>)
         .await
         .unwrap_err();
     assert!(
@@ -88,7 +88,7 @@ async fn strictness_decides_about_new_keys() {
     assert!(person.asked().is_empty());
 
     destination.strict_host_key_checking = StrictHostKeyChecking::AcceptNew;
-    Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+    crate::open(&destination, Arc::clone(&person) as Arc<_>)
         .await
         .unwrap();
     assert!(person.asked().is_empty());
@@ -107,7 +107,7 @@ async fn a_changed_key_is_refused_whatever_the_strictness() {
         let text = format!("# old\n[127.0.0.1]:{} {key}", server.port);
         std::fs::write(server.path("known_hosts"), &text).unwrap();
         let person = Person::with(&["yes"]);
-        let refused = Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+        let refused = crate::open(&destination, Arc::clone(&person) as Arc<_>)
             .await
             .unwrap_err();
         match &refused {
@@ -131,7 +131,7 @@ async fn a_revoked_key_is_refused() {
     let key = std::fs::read_to_string(server.path("host.pub")).unwrap();
     let text = format!("{}@revoked * {key}", server.known_line());
     std::fs::write(server.path("known_hosts"), text).unwrap();
-    let refused = Connection::open(&destination, Arc::new(NoPrompts))
+    let refused = crate::open(&destination, Arc::new(NoPrompts))
         .await
         .unwrap_err();
     assert!(
@@ -150,7 +150,7 @@ async fn a_known_type_of_several_is_asked_for() {
     let key = std::fs::read_to_string(folder.path().join("host_ecdsa.pub")).unwrap();
     let text = format!("[127.0.0.1]:{} {key}", server.port);
     std::fs::write(server.path("known_hosts"), text).unwrap();
-    Connection::open(&destination, Arc::new(NoPrompts))
+    crate::open(&destination, Arc::new(NoPrompts))
         .await
         .unwrap();
 }
@@ -189,12 +189,12 @@ async fn a_host_certificate_of_a_listed_authority_is_enough() {
     )
     .unwrap();
     destination.host_key_alias = Some("login.example".to_owned());
-    Connection::open(&destination, Arc::new(NoPrompts))
+    crate::open(&destination, Arc::new(NoPrompts))
         .await
         .unwrap();
 
     destination.host_key_alias = Some("other.example".to_owned());
-    let refused = Connection::open(&destination, Arc::new(NoPrompts))
+    let refused = crate::open(&destination, Arc::new(NoPrompts))
         .await
         .unwrap_err();
     assert!(

@@ -11,7 +11,7 @@ use crate::person::Person;
 use crate::server::{Server, keygen, until, user};
 
 async fn alone(destination: &Destination) -> Result<Connection, SshError> {
-    Connection::open(destination, Arc::new(NoPrompts)).await
+    crate::open(destination, Arc::new(NoPrompts)).await
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_locked_key_asks_for_its_passphrase_and_only_if_the_server_would_take_
     destination.identity_files = vec![other, mine.clone()];
 
     let person = Person::with(&["wrong", "open sesame"]);
-    Connection::open(&destination, Arc::clone(&person) as Arc<_>)
+    crate::open(&destination, Arc::clone(&person) as Arc<_>)
         .await
         .unwrap();
     let asked = person.asked();

@@ -16,3 +16,20 @@ mod login;
 mod person;
 mod server;
 mod streams;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hpcclient_ssh::{Connection, Destination, Prompter, SshError, Workshop};
+
+/// Logs in, for tests in which no `ssh` program takes part.
+async fn open(
+    destination: &Destination,
+    prompter: Arc<dyn Prompter>,
+) -> Result<Connection, SshError> {
+    let workshop = Workshop {
+        askpass: Path::new("/nowhere").to_owned(),
+        folder: Path::new("/nowhere").to_owned(),
+    };
+    Connection::open(destination, &workshop, prompter).await
+}

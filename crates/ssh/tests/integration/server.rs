@@ -83,6 +83,16 @@ impl Server {
             strict_host_key_checking: StrictHostKeyChecking::Ask,
             connect_timeout: Duration::from_secs(10),
             server_alive_interval: Duration::from_secs(15),
+            jumps: vec![],
+            proxy_command: None,
+            certificate_files: vec![],
+            preferred_authentications: vec![],
+            gssapi: false,
+            hash_known_hosts: false,
+            update_host_keys: false,
+            preferred_address: None,
+            only_openssh: None,
+            options: hpcclient_ssh::DestinationOptions::default(),
             notes: vec![],
         }
     }

@@ -20,7 +20,7 @@ fn nobody() -> AgentLine {
 }
 
 async fn connect(server: &Server) -> Connection {
-    Connection::open(&server.destination(), Arc::new(NoPrompts))
+    crate::open(&server.destination(), Arc::new(NoPrompts))
         .await
         .unwrap()
 }

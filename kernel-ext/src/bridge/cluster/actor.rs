@@ -227,7 +227,7 @@ impl Actor {
         let other_build = self.other_build;
         let mut login = std::pin::pin!(async move {
             let prompter: Arc<dyn Prompter> = Arc::<Askers>::clone(&askers);
-            let dialled = dial.dial(&name, prompter).await?;
+            let dialled = dial.dial(&name, None, prompter).await?;
             let node = dialled.node.as_ref();
             match reach(node, other_build, askers.as_ref(), &tasks).await {
                 Ok((hello, route, link)) => Ok(Box::new(Session {

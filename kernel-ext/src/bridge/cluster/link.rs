@@ -11,6 +11,7 @@ use axum::{
     http::{Method, Request, Response},
 };
 use hpcclient_protocol::{ApiError, ErrorCode};
+use hpcclient_ssh::AgentStream;
 use hyper::{
     body::Incoming,
     client::conn::http2::{self, SendRequest},
@@ -18,7 +19,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::bridge::{node::Stream, proxy};
+use crate::bridge::proxy;
 
 /// How much one answer may run ahead of its reader, in bytes.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -49,10 +50,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Starts HTTP/2 on a stream and waits for the agent's first answer.
-    pub(super) async fn open(
-        stream: Box<dyn Stream>,
-        tasks: &TaskTracker,
-    ) -> Result<Self, ApiError> {
+    pub(super) async fn open(stream: AgentStream, tasks: &TaskTracker) -> Result<Self, ApiError> {
         let opened = tokio::time::timeout(FIRST_ANSWER, Self::shake_hands(stream, tasks)).await;
         opened.unwrap_or_else(|_| {
             let message = "the agent does not answer on its socket";
@@ -60,7 +58,7 @@ impl Link {
         })
     }
 
-    async fn shake_hands(stream: Box<dyn Stream>, tasks: &TaskTracker) -> Result<Self, ApiError> {
+    async fn shake_hands(stream: AgentStream, tasks: &TaskTracker) -> Result<Self, ApiError> {
         let handshake = http2::Builder::new(Tracked(tasks.clone()))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

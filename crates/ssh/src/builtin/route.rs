@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
-use super::{AgentLine, Inner, Route};
-use crate::channel::AgentStream;
+use super::Inner;
+use crate::channel::ChannelStream;
+use crate::connection::{AgentLine, Route};
 use crate::prompt::visible_end;
 use crate::{SshError, bootstrap};
 
@@ -25,7 +26,7 @@ pub(super) async fn open(
     inner: &Inner,
     agent: &AgentLine,
     socket: &str,
-) -> Result<(AgentStream, Route), SshError> {
+) -> Result<(ChannelStream, Route), SshError> {
     let remembered = *inner.route.lock().unwrap_or_else(PoisonError::into_inner);
     if remembered != Some(Route::Exec)
         && let Some(stream) = streamlocal(inner, socket).await?
@@ -43,22 +44,22 @@ pub(super) async fn open(
     Ok(settle(inner, stream, Route::Exec))
 }
 
-fn settle(inner: &Inner, stream: AgentStream, route: Route) -> (AgentStream, Route) {
+fn settle(inner: &Inner, stream: ChannelStream, route: Route) -> (ChannelStream, Route) {
     *inner.route.lock().unwrap_or_else(PoisonError::into_inner) = Some(route);
     (stream, route)
 }
 
-async fn streamlocal(inner: &Inner, socket: &str) -> Result<Option<AgentStream>, SshError> {
+async fn streamlocal(inner: &Inner, socket: &str) -> Result<Option<ChannelStream>, SshError> {
     let channel = inner.opener.streamlocal(socket).await?;
-    Ok(channel.map(|channel| AgentStream::new(channel, &inner.tasks, &inner.stop)))
+    Ok(channel.map(|channel| ChannelStream::new(channel, &inner.tasks, &inner.stop)))
 }
 
 /// Runs `hpcagent connect` and returns the stream behind its hello line, and that line.
-async fn exec(inner: &Inner, agent: &AgentLine) -> Result<(AgentStream, Vec<u8>), SshError> {
+async fn exec(inner: &Inner, agent: &AgentLine) -> Result<(ChannelStream, Vec<u8>), SshError> {
     let command = bootstrap::connect_command(agent)?;
     let channel = inner.opener.session().await?;
     channel.exec(false, command).await?;
-    let mut stream = AgentStream::new(channel, &inner.tasks, &inner.stop);
+    let mut stream = ChannelStream::new(channel, &inner.tasks, &inner.stop);
     let hello = tokio::time::timeout(HELLO_DEADLINE, hello(&mut stream))
         .await
         .map_err(|_| SshError::Timeout {
@@ -74,7 +75,7 @@ async fn exec(inner: &Inner, agent: &AgentLine) -> Result<(AgentStream, Vec<u8>)
 }
 
 /// Reads up to the end of the hello line and returns its JSON, or what came instead.
-async fn hello(stream: &mut AgentStream) -> Result<Vec<u8>, String> {
+async fn hello(stream: &mut ChannelStream) -> Result<Vec<u8>, String> {
     let mut read = Vec::new();
     let mut buffer = vec![0; 16 << 10];
     while read.len() < MOST_NOISE {
