@@ -1,48 +1,36 @@
 //! A login by the built-in client: start the agent, open streams to it, notice the end.
 //!
-//! Invariants: a first contact is put to the person between two sessions, never inside one; the streams' tasks end
-//! with the connection; every request to the server has a deadline.
+//! Invariants: a first contact is put to the person between two sessions, never inside one; the streams' tasks, the
+//! jump hosts' sessions and the programs on the way end with the connection; every request to the server has a deadline.
 //!
 //! Not here: trying again after a loss, which is the bridge's decision.
 
 mod first_contact;
+mod log_in;
+mod named;
+mod nodes;
+mod opener;
+mod proxy_command;
 mod route;
+mod tasks;
+mod way;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use russh::client::{Handle, Msg};
-use russh::{Channel, ChannelOpenFailure, Disconnect};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::bootstrap;
 use crate::channel::ChannelStream;
 use crate::connection::{AgentLine, NodeOptions, NodeStream, Route};
 use crate::facts::LoginFacts;
-use crate::login::{self, Secrets};
-use crate::session::{Client, Session};
 use crate::{AgentBinary, Destination, Prompter, SshError};
-
-/// How long the server may take to open a channel.
-const OPEN_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a farewell may take.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// How long to wait after each refusal of a channel: some servers allow one session at a time, and count the last one
-/// until its processes have ended.
-const REFUSED_PAUSES: [Duration; 6] = [
-    Duration::from_millis(25),
-    Duration::from_millis(75),
-    Duration::from_millis(200),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
-/// How often a login is begun again because the server did not wait for a person's answer.
-const MOST_SESSIONS: usize = 3;
+use log_in::{LoggedIn, log_in};
+use nodes::Nodes;
+pub(crate) use opener::Opener;
+use tasks::Tasks;
+use way::Way;
 
 /// One login. Clones are the same login; it ends when the last one and all its streams are dropped, or by
 /// [`Builtin::close`].
@@ -52,22 +40,21 @@ pub(crate) struct Builtin {
 }
 
 struct Inner {
+    destination: Destination,
     opener: Opener,
-    /// The way that worked, for the next stream.
+    /// The way to the agent that worked, for the next stream.
     route: Mutex<Option<Route>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-/// What opens channels, and counts them.
-pub(crate) struct Opener {
-    handle: Handle<Client>,
-    closed: watch::Receiver<Option<String>>,
-    opened: AtomicU64,
+    /// Other nodes, by way of this one.
+    nodes: Nodes,
+    /// What the session goes through; it ends after it.
+    way: Way,
+    address: Option<IpAddr>,
+    facts: LoginFacts,
+    tasks: Tasks,
 }
 
 impl Builtin {
-    /// Connects, checks the server's key and logs in.
+    /// Logs in to the jump hosts, connects, checks the server's key and logs in.
     ///
     /// # Errors
     ///
@@ -77,43 +64,30 @@ impl Builtin {
         destination: &Destination,
         prompter: Arc<dyn Prompter>,
     ) -> Result<Self, SshError> {
-        for note in &destination.notes {
-            prompter.progress(note);
-        }
-        let mut secrets = Secrets::default();
-        let mut accepted = None;
-        let mut sessions = 0;
-        loop {
-            let mut session = first_contact::session(destination, &mut accepted, &prompter).await?;
-            sessions += 1;
-            let outcome = login::login(&mut session, destination, &*prompter, &mut secrets).await;
-            match outcome {
-                Ok(()) => return Ok(Self::new(session)),
-                Err(SshError::Closed { reason })
-                    if secrets.take_asked() && sessions < MOST_SESSIONS =>
-                {
-                    tracing::info!(reason, "the session ended while a person was asked");
-                    prompter.progress("the server did not wait for the answer; connecting again");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn new(session: Session) -> Self {
-        let opener = Opener {
-            handle: session.handle,
-            closed: session.closed,
-            opened: AtomicU64::new(0),
+        let tasks = Tasks::default();
+        let way = Way::open(destination, &tasks, &prompter).await?;
+        let prompter = way.prompter(destination, prompter);
+        let LoggedIn {
+            session,
+            address,
+            facts,
+        } = log_in(destination, &way, &prompter).await?;
+        let facts = LoginFacts {
+            hops: way.addresses(),
+            ..facts
         };
-        Self {
+        Ok(Self {
             inner: Arc::new(Inner {
-                opener,
+                destination: destination.clone(),
+                opener: Opener::new(session),
                 route: Mutex::new(None),
-                tasks: TaskTracker::new(),
-                stop: CancellationToken::new(),
+                nodes: Nodes::default(),
+                way,
+                address,
+                facts,
+                tasks,
             }),
-        }
+        })
     }
 
     /// Has the agent run on the node, and installs it first if it is not there.
@@ -146,112 +120,57 @@ impl Builtin {
     }
 
     /// Opens a stream to the agent of another node, by way of this one.
+    ///
+    /// # Errors
+    ///
+    /// [`SshError::Hop`] if no way leads there, or what happened to the connection.
     pub(crate) async fn open_node_stream(
         &self,
         node: &str,
-        _agent: &AgentLine,
+        agent: &AgentLine,
     ) -> Result<NodeStream, SshError> {
-        Err(SshError::Hop {
-            node: node.to_owned(),
-            reason: "not yet".to_owned(),
-        })
+        self.inner.nodes.open(&self.inner, node, agent).await
     }
 
     /// How the login was made.
     pub(crate) fn facts(&self) -> LoginFacts {
-        LoginFacts::default()
+        self.inner.facts.clone()
     }
 
     /// The address that the connection leads to; nothing if a host or a program lies between.
     pub(crate) fn address(&self) -> Option<IpAddr> {
-        None
+        self.inner.address
     }
 
     /// Tells why the connection ended, once it did.
     pub(crate) fn closed(&self) -> watch::Receiver<Option<String>> {
-        self.inner.opener.closed.clone()
+        self.inner.opener.closed()
     }
 
     /// How many channels were opened so far.
     pub(crate) fn channels_opened(&self) -> u64 {
-        self.inner.opener.opened.load(Ordering::Relaxed)
+        self.inner.opener.opened()
     }
 
     /// Whether the server answers within a time. For use after the machine slept.
     pub(crate) async fn alive(&self, deadline: Duration) -> bool {
-        let handle = &self.inner.opener.handle;
-        let answered = tokio::time::timeout(deadline, handle.send_ping()).await;
-        // The library also returns when the session ended while it waited.
-        matches!(answered, Ok(Ok(()))) && !handle.is_closed()
+        self.inner.opener.alive(deadline).await
     }
 
-    /// Says farewell and ends all streams.
+    /// Says farewell, from the far end to the near one, and ends all streams.
     pub(crate) async fn close(&self) {
-        let handle = &self.inner.opener.handle;
-        let farewell = handle.disconnect(Disconnect::ByApplication, "", "");
-        let _ = tokio::time::timeout(CLOSE_DEADLINE, farewell).await;
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        let _ = tokio::time::timeout(CLOSE_DEADLINE, self.inner.tasks.wait()).await;
+        self.inner.nodes.close().await;
+        self.inner.opener.farewell().await;
+        self.inner.way.close().await;
+        self.inner.tasks.end().await;
     }
 }
 
 impl std::fmt::Debug for Builtin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builtin")
-            .field("closed", &*self.inner.opener.closed.borrow())
+            .field("closed", &*self.closed().borrow())
             .field("channels_opened", &self.channels_opened())
             .finish_non_exhaustive()
-    }
-}
-
-impl Opener {
-    /// Opens a channel for a command. A refusal is taken as final only after our last command had time to end.
-    pub(crate) async fn session(&self) -> Result<Channel<Msg>, SshError> {
-        let mut pauses = REFUSED_PAUSES.iter();
-        loop {
-            let refusal = match self.answered(self.handle.channel_open_session()).await? {
-                Ok(channel) => return Ok(channel),
-                Err(refusal) => refusal,
-            };
-            let may_be_full = matches!(
-                refusal,
-                ChannelOpenFailure::ConnectFailed | ChannelOpenFailure::ResourceShortage
-            ) && self.opened.load(Ordering::Relaxed) > 0;
-            match pauses.next() {
-                Some(pause) if may_be_full => tokio::time::sleep(*pause).await,
-                _ => return Err(russh::Error::ChannelOpenFailure(refusal).into()),
-            }
-        }
-    }
-
-    /// Opens a channel to a Unix socket on the node; nothing if the server refuses.
-    pub(crate) async fn streamlocal(&self, socket: &str) -> Result<Option<Channel<Msg>>, SshError> {
-        let request = self.handle.channel_open_direct_streamlocal(socket);
-        Ok(self.answered(request).await?.ok())
-    }
-
-    /// Waits for the server's answer and counts the channel; a refusal is an answer too.
-    async fn answered(
-        &self,
-        request: impl Future<Output = Result<Channel<Msg>, russh::Error>>,
-    ) -> Result<Result<Channel<Msg>, ChannelOpenFailure>, SshError> {
-        match tokio::time::timeout(OPEN_DEADLINE, request).await {
-            Ok(Ok(channel)) => {
-                self.opened.fetch_add(1, Ordering::Relaxed);
-                Ok(Ok(channel))
-            }
-            Ok(Err(russh::Error::ChannelOpenFailure(refusal))) => Ok(Err(refusal)),
-            Ok(Err(error)) => Err(match (SshError::from(error), &*self.closed.borrow()) {
-                (SshError::Closed { .. }, Some(reason)) => SshError::Closed {
-                    reason: reason.clone(),
-                },
-                (other, _) => other,
-            }),
-            Err(_) => Err(SshError::Timeout {
-                step: "opening a channel",
-                after: OPEN_DEADLINE,
-            }),
-        }
     }
 }

@@ -33,6 +33,24 @@ pub enum SshError {
         #[source]
         source: std::io::Error,
     },
+    /// The program that should have been the connection gave none.
+    #[error("the ProxyCommand for {host} gave no connection: {reason}")]
+    ProxyCommand {
+        /// The host.
+        host: String,
+        /// How it ended, and what it said.
+        reason: String,
+    },
+    /// A jump host does not lead on.
+    #[error("the jump host {hop} {reason}")]
+    Jump {
+        /// The jump host.
+        hop: String,
+        /// Where it should lead.
+        host: String,
+        /// What it does or does not.
+        reason: String,
+    },
     /// The server's key was never seen, and nobody accepted it.
     #[error("the host key of {host} is not known ({key_type} {fingerprint})")]
     HostKeyUnknown {

@@ -51,8 +51,8 @@ pub(crate) struct KnownHost {
     /// The name without brackets and port: what a certificate has to be for.
     hostname: String,
     lines: Vec<(Place, Entry)>,
-    /// Lines for the same host without its port, which may confirm a key and never make it a changed one.
-    without_port: Vec<(Place, Entry)>,
+    /// Lines for the same host by another name, which may confirm a key and never make it a changed one.
+    by_another_name: Vec<(Place, Entry)>,
 }
 
 impl KnownHost {
@@ -86,17 +86,31 @@ impl KnownHost {
             if entry.is_about(name) {
                 self.lines.push((place, entry));
             } else if name != self.hostname && entry.is_about(&self.hostname) {
-                self.without_port.push((place, entry));
+                self.by_another_name.push((place, entry));
             }
         }
     }
 
     /// The types of the keys that are listed, as `ssh-ed25519`.
     pub(crate) fn key_types(&self) -> impl Iterator<Item = &str> {
-        self.lines
+        let plain = |(_, entry): &&(Place, Entry)| entry.mark == Mark::None;
+        let own = self.lines.iter().any(|line| plain(&line));
+        let lines = if own {
+            &self.lines
+        } else {
+            &self.by_another_name
+        };
+        lines
             .iter()
-            .filter(|(_, entry)| entry.mark == Mark::None)
+            .filter(plain)
             .map(|(_, entry)| entry.key_type.as_str())
+    }
+
+    /// Lets what is listed for another host count for this one too, where its own lines do not speak against it.
+    pub(crate) fn confirmed_by(mut self, other: Self) -> Self {
+        self.by_another_name.extend(other.lines);
+        self.by_another_name.extend(other.by_another_name);
+        self
     }
 
     /// Whether an authority is listed that may sign this host's keys.
@@ -194,7 +208,7 @@ impl KnownHost {
     }
 
     fn all(&self) -> impl Iterator<Item = &(Place, Entry)> {
-        self.lines.iter().chain(&self.without_port)
+        self.lines.iter().chain(&self.by_another_name)
     }
 }
 

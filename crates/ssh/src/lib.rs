@@ -24,8 +24,10 @@ mod login;
 pub mod login_node;
 mod openssh;
 mod prompt;
+mod reached;
 mod session;
 mod tcp;
+mod watched;
 
 pub use agent_binary::AgentBinary;
 pub use connection::{

@@ -3,7 +3,8 @@
 //! Invariants: the key is judged before anything but algorithms was said; a person is never asked inside a session,
 //! because the server's patience would run out while they read; whoever holds the `closed` receiver learns of the end.
 //!
-//! Not here: asking about unknown keys (`connection`) and logging in (`login`).
+//! Not here: the way to the server (`builtin::way`), asking about unknown keys (`builtin::first_contact`) and logging
+//! in (`login`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,18 +16,23 @@ use tokio::sync::watch;
 
 use crate::known_hosts::{KnownHost, Verdict};
 use crate::prompt::visible;
-use crate::{Destination, Prompter, SshError, algorithms, tcp};
+use crate::reached::{Reached, Upstream, blame};
+use crate::watched::Watched;
+use crate::{Destination, Prompter, SshError, algorithms};
 
 /// From the first byte to the end of the key exchange.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
-/// How many unanswered questions whether the server is there end the session.
-const UNANSWERED_KEEPALIVES: usize = 3;
+/// After this silence at the latest the server is asked whether it is there.
+const LONGEST_SILENCE: Duration = Duration::from_secs(15);
+/// How many unanswered questions are borne; with one more interval, a dead server is noticed after 45 s.
+const UNANSWERED_KEEPALIVES: usize = 2;
 /// What the server may send on a channel before it has to wait.
 const WINDOW: u32 = 4 << 20;
 /// The largest packet; larger ones cost less.
 const PACKET: u32 = 65_535;
-/// The shortest silence after which a session ends. It must not cut a slow upload, in which nothing comes back.
-const SHORTEST_INACTIVITY: Duration = Duration::from_secs(120);
+/// The silence after which a session ends in which nobody is logged in yet. It also limits how long one batch of an
+/// upload may take, so that it must not be short.
+const INACTIVITY: Duration = Duration::from_secs(300);
 
 /// A session whose server has proved to be the known one; nobody is logged in yet.
 pub(crate) struct Session {
@@ -38,19 +44,20 @@ pub(crate) struct Session {
 pub(crate) type ShownKey = Arc<Mutex<Option<PublicKey>>>;
 
 impl Session {
-    /// Connects and exchanges keys. A key that the person just `accepted` counts as known.
+    /// Exchanges keys over a fresh stream. A key that the person just `accepted` counts as known.
     ///
     /// On [`SshError::HostKeyUnknown`] the key itself is in `shown`.
     pub(crate) async fn start(
+        reached: Reached,
         destination: &Destination,
         known: KnownHost,
         accepted: Option<&PublicKey>,
         shown: &ShownKey,
         prompter: &Arc<dyn Prompter>,
     ) -> Result<Self, SshError> {
-        let stream = tcp::connect(destination).await?;
-        let alive = destination.server_alive_interval;
-        let silence = alive.saturating_mul(u32::try_from(UNANSWERED_KEEPALIVES + 2).unwrap_or(5));
+        let alive = destination.server_alive_interval.min(LONGEST_SILENCE);
+        let limit = alive.saturating_mul(u32::try_from(UNANSWERED_KEEPALIVES + 1).unwrap_or(3));
+        let stream = Watched::new(reached.stream, reached.carrier, limit);
         let config = client::Config {
             client_id: SshId::Standard(
                 concat!("SSH-2.0-hpcclient_", env!("CARGO_PKG_VERSION")).into(),
@@ -60,7 +67,7 @@ impl Session {
             preferred: algorithms::preferred(&known),
             keepalive_interval: Some(alive),
             keepalive_max: UNANSWERED_KEEPALIVES,
-            inactivity_timeout: Some(silence.max(SHORTEST_INACTIVITY)),
+            inactivity_timeout: Some(INACTIVITY),
             nodelay: true,
             ..client::Config::default()
         };
@@ -71,6 +78,7 @@ impl Session {
             accepted: accepted.cloned(),
             shown: Arc::clone(shown),
             closed: closed_sender,
+            upstream: reached.upstream,
             prompter: Arc::clone(prompter),
         };
         let handshake = client::connect_stream(Arc::new(config), stream, client);
@@ -91,6 +99,7 @@ pub(crate) struct Client {
     accepted: Option<PublicKey>,
     shown: ShownKey,
     closed: watch::Sender<Option<String>>,
+    upstream: Vec<Upstream>,
     prompter: Arc<dyn Prompter>,
 }
 
@@ -139,7 +148,7 @@ impl Client {
         self.closed.send_if_modified(|told| {
             let first = told.is_none();
             if first {
-                *told = Some(reason);
+                *told = Some(blame(&self.upstream, reason));
             }
             first
         });

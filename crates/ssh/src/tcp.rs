@@ -1,7 +1,9 @@
 //! The TCP connection to the server: all addresses of a name, the first that answers wins.
+//!
+//! An address that the caller prefers has a head start, if the name has it: behind one name there may be many nodes.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -27,12 +29,11 @@ pub(crate) async fn connect(destination: &Destination) -> Result<TcpStream, SshE
         source,
     };
     let lookup = tokio::net::lookup_host((destination.hostname.as_str(), destination.port));
-    let addresses: Vec<SocketAddr> = tokio::time::timeout(LOOKUP_DEADLINE, lookup)
+    let addresses = tokio::time::timeout(LOOKUP_DEADLINE, lookup)
         .await
         .map_err(|_| refused(timed_out("the name service did not answer")))?
-        .map_err(refused)?
-        .take(MOST_ADDRESSES)
-        .collect();
+        .map_err(refused)?;
+    let addresses = in_order(addresses, destination.preferred_address);
     let stream = race(addresses, destination.connect_timeout)
         .await
         .map_err(refused)?;
@@ -41,6 +42,14 @@ pub(crate) async fn connect(destination: &Destination) -> Result<TcpStream, SshE
     rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED)
         .map_err(|error| refused(error.into()))?;
     Ok(stream)
+}
+
+/// The addresses to try, the preferred one first.
+fn in_order(found: impl Iterator<Item = SocketAddr>, preferred: Option<IpAddr>) -> Vec<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> = found.collect();
+    addresses.sort_by_key(|address| Some(address.ip()) != preferred);
+    addresses.truncate(MOST_ADDRESSES);
+    addresses
 }
 
 async fn race(addresses: Vec<SocketAddr>, limit: Duration) -> io::Result<TcpStream> {
@@ -74,6 +83,18 @@ fn timed_out(what: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_preferred_address_goes_first_if_the_name_has_it() {
+        let address = |last: u8| SocketAddr::from(([10, 0, 0, last], 22));
+        let all = || (1..=20).map(address);
+        let plain = in_order(all(), None);
+        assert_eq!(plain.len(), MOST_ADDRESSES);
+        assert_eq!(plain.first(), Some(&address(1)));
+        let preferred = in_order(all(), Some(address(20).ip()));
+        assert_eq!(preferred.get(..2), Some(&[address(20), address(1)][..]));
+        assert_eq!(in_order(all(), Some(IpAddr::from([10, 0, 9, 9]))), plain);
+    }
 
     #[tokio::test]
     async fn an_address_that_refuses_does_not_stand_in_the_way_of_the_next() {

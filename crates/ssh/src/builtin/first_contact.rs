@@ -3,10 +3,12 @@
 //!
 //! Invariants: the session that showed an unknown key is over before the person is asked, and nothing was sent in it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError};
 
 use russh::keys::PublicKey;
 
+use super::way::Way;
 use crate::known_hosts::{KnownHost, remember};
 use crate::prompt::visible;
 use crate::session::{Session, ShownKey};
@@ -15,12 +17,15 @@ use crate::{Destination, Prompt, Prompter, Question, SshError, StrictHostKeyChec
 /// Starts a session with a server whose key is known, or accepted on the way.
 pub(super) async fn session(
     destination: &Destination,
+    way: &Way,
     accepted: &mut Option<PublicKey>,
     prompter: &Arc<dyn Prompter>,
-) -> Result<Session, SshError> {
+) -> Result<(Session, Option<IpAddr>), SshError> {
     let shown = ShownKey::default();
     let known = known_host(destination).await;
-    let first = Session::start(destination, known, accepted.as_ref(), &shown, prompter).await;
+    let first = way
+        .session(destination, known, accepted.as_ref(), &shown, prompter)
+        .await;
     let Err(unknown @ SshError::HostKeyUnknown { .. }) = first else {
         return first;
     };
@@ -33,14 +38,9 @@ pub(super) async fn session(
     save(destination, &key, &**prompter).await;
     *accepted = Some(key);
     let known = known_host(destination).await;
-    Session::start(
-        destination,
-        known,
-        accepted.as_ref(),
-        &Arc::new(Mutex::new(None)),
-        prompter,
-    )
-    .await
+    let shown = ShownKey::default();
+    way.session(destination, known, accepted.as_ref(), &shown, prompter)
+        .await
 }
 
 async fn known_host(destination: &Destination) -> KnownHost {

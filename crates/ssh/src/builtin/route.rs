@@ -10,6 +10,8 @@ use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
 use super::Inner;
+use super::opener::Opener;
+use super::tasks::Tasks;
 use crate::channel::ChannelStream;
 use crate::connection::{AgentLine, Route};
 use crate::prompt::visible_end;
@@ -27,17 +29,18 @@ pub(super) async fn open(
     agent: &AgentLine,
     socket: &str,
 ) -> Result<(ChannelStream, Route), SshError> {
+    let (opener, tasks) = (&inner.opener, &inner.tasks);
     let remembered = *inner.route.lock().unwrap_or_else(PoisonError::into_inner);
     if remembered != Some(Route::Exec)
-        && let Some(stream) = streamlocal(inner, socket).await?
+        && let Some(stream) = streamlocal(opener, tasks, socket).await?
     {
         return Ok(settle(inner, stream, Route::Streamlocal));
     }
-    let (stream, hello) = exec(inner, agent).await?;
+    let (stream, hello) = connect(opener, tasks, agent).await?;
     if remembered != Some(Route::Exec) {
         let now = socket_of(&hello);
         let socket = now.as_deref().unwrap_or(socket);
-        if let Some(stream) = streamlocal(inner, socket).await? {
+        if let Some(stream) = streamlocal(opener, tasks, socket).await? {
             return Ok(settle(inner, stream, Route::Streamlocal));
         }
     }
@@ -49,17 +52,50 @@ fn settle(inner: &Inner, stream: ChannelStream, route: Route) -> (ChannelStream,
     (stream, route)
 }
 
-async fn streamlocal(inner: &Inner, socket: &str) -> Result<Option<ChannelStream>, SshError> {
-    let channel = inner.opener.streamlocal(socket).await?;
-    Ok(channel.map(|channel| ChannelStream::new(channel, &inner.tasks, &inner.stop)))
+/// Opens a stream to an agent of which only the binary is known, and returns its hello too.
+pub(super) async fn find(
+    opener: &Opener,
+    tasks: &Tasks,
+    agent: &AgentLine,
+) -> Result<(ChannelStream, Route, String), SshError> {
+    let (stream, hello) = connect(opener, tasks, agent).await?;
+    let direct = match socket_of(&hello) {
+        Some(socket) => streamlocal(opener, tasks, &socket).await?,
+        None => None,
+    };
+    Ok(match direct {
+        Some(direct) => (direct, Route::Streamlocal, hello),
+        None => (stream, Route::Exec, hello),
+    })
+}
+
+async fn streamlocal(
+    opener: &Opener,
+    tasks: &Tasks,
+    socket: &str,
+) -> Result<Option<ChannelStream>, SshError> {
+    let channel = opener.streamlocal(socket).await?;
+    Ok(channel.map(|channel| ChannelStream::new(channel, &tasks.tracker, &tasks.stop)))
 }
 
 /// Runs `hpcagent connect` and returns the stream behind its hello line, and that line.
-async fn exec(inner: &Inner, agent: &AgentLine) -> Result<(ChannelStream, Vec<u8>), SshError> {
-    let command = bootstrap::connect_command(agent)?;
-    let channel = inner.opener.session().await?;
+async fn connect(
+    opener: &Opener,
+    tasks: &Tasks,
+    agent: &AgentLine,
+) -> Result<(ChannelStream, String), SshError> {
+    exec(opener, tasks, bootstrap::connect_command(agent)?).await
+}
+
+/// Runs a command that comes to a hello line.
+pub(super) async fn exec(
+    opener: &Opener,
+    tasks: &Tasks,
+    command: String,
+) -> Result<(ChannelStream, String), SshError> {
+    let channel = opener.session().await?;
     channel.exec(false, command).await?;
-    let mut stream = ChannelStream::new(channel, &inner.tasks, &inner.stop);
+    let mut stream = ChannelStream::new(channel, &tasks.tracker, &tasks.stop);
     let hello = tokio::time::timeout(HELLO_DEADLINE, hello(&mut stream))
         .await
         .map_err(|_| SshError::Timeout {
@@ -67,7 +103,7 @@ async fn exec(inner: &Inner, agent: &AgentLine) -> Result<(ChannelStream, Vec<u8
             after: HELLO_DEADLINE,
         })?;
     match hello {
-        Ok(hello) => Ok((stream, hello)),
+        Ok(hello) => Ok((stream, String::from_utf8_lossy(&hello).into_owned())),
         Err(noise) => Err(SshError::AgentStart {
             output: visible_end(&format!("{noise}\n{}", stream.errors()), 1_000),
         }),
@@ -105,8 +141,8 @@ fn split_hello(read: &[u8]) -> Option<(Vec<u8>, Bytes)> {
     None
 }
 
-fn socket_of(hello: &[u8]) -> Option<String> {
-    let hello: serde_json::Value = serde_json::from_slice(hello).ok()?;
+fn socket_of(hello: &str) -> Option<String> {
+    let hello: serde_json::Value = serde_json::from_str(hello).ok()?;
     Some(hello.get("socket")?.as_str()?.to_owned())
 }
 
@@ -118,10 +154,11 @@ mod tests {
     fn the_stream_begins_after_the_hello_line() {
         let noise = b"Welcome!\nhpcclient-hello {\"socket\":\"/s\"}\r\nPRI * HTTP/2.0\n";
         let (json, rest) = split_hello(noise).unwrap();
-        assert_eq!(socket_of(&json).as_deref(), Some("/s"));
+        assert_eq!(json, b"{\"socket\":\"/s\"}");
+        assert_eq!(socket_of("{\"socket\":\"/s\"}").as_deref(), Some("/s"));
         assert_eq!(&rest[..], b"PRI * HTTP/2.0\n");
         assert!(split_hello(b"hpcclient-hello {\"socket\":").is_none());
         assert!(split_hello(b"say hpcclient-hello {}\n").is_none());
-        assert_eq!(socket_of(b"not json"), None);
+        assert_eq!(socket_of("not json"), None);
     }
 }

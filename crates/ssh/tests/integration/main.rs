@@ -12,10 +12,13 @@
 mod agent;
 mod answers;
 mod host_keys;
+mod jumps;
 mod login;
+mod nodes;
 mod person;
 mod server;
 mod streams;
+mod way;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ const SSHD: &str = "/usr/sbin/sshd";
 pub(crate) struct Server {
     folder: tempfile::TempDir,
     process: Child,
+    pub(crate) address: &'static str,
     pub(crate) port: u16,
 }
 
@@ -24,18 +25,7 @@ impl Server {
 
     /// Starts a server with more lines in its configuration; the first of a keyword counts.
     pub(crate) fn with(lines: &str) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("sshd")
-            .tempdir_in("/tmp")
-            .unwrap();
-        keygen(&folder.path().join("host"), "ed25519", "");
-        keygen(&folder.path().join("id"), "ed25519", "");
-        let public = std::fs::read(folder.path().join("id.pub")).unwrap();
-        std::fs::write(folder.path().join("authorized"), public).unwrap();
-        if rustix::process::geteuid().is_root() {
-            // Where sshd confines its unprivileged half.
-            std::fs::create_dir_all("/run/sshd").unwrap();
-        }
+        let folder = new_folder();
         // Between finding a free port and binding it, somebody else may take it.
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0")
@@ -43,10 +33,11 @@ impl Server {
                 .local_addr()
                 .unwrap()
                 .port();
-            if let Some(process) = launch(folder.path(), lines, port) {
+            if let Some(process) = launch(folder.path(), lines, "127.0.0.1", port) {
                 return Self {
                     folder,
                     process,
+                    address: "127.0.0.1",
                     port,
                 };
             }
@@ -57,6 +48,19 @@ impl Server {
         );
     }
 
+    /// Starts another node of a cluster: the same port at another address of the loopback, and the same keys get in.
+    pub(crate) fn beside(first: &Self, address: &'static str, lines: &str) -> Self {
+        let folder = new_folder();
+        std::fs::copy(first.path("authorized"), folder.path().join("authorized")).unwrap();
+        let process = launch(folder.path(), lines, address, first.port);
+        Self {
+            process: process.expect("the port is free at that address"),
+            folder,
+            address,
+            port: first.port,
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -64,7 +68,7 @@ impl Server {
     /// The server's key as a line of known_hosts.
     pub(crate) fn known_line(&self) -> String {
         let key = std::fs::read_to_string(self.path("host.pub")).unwrap();
-        format!("[127.0.0.1]:{} {key}", self.port)
+        format!("[{}]:{} {key}", self.address, self.port)
     }
 
     /// A destination with the right key, for which the server is known.
@@ -72,7 +76,7 @@ impl Server {
         std::fs::write(self.path("known_hosts"), self.known_line()).unwrap();
         Destination {
             host_alias: "test".to_owned(),
-            hostname: "127.0.0.1".to_owned(),
+            hostname: self.address.to_owned(),
             user: user(),
             port: self.port,
             identity_files: vec![self.path("id")],
@@ -107,6 +111,25 @@ impl Server {
         std::fs::write(self.path("authorized"), key).unwrap();
     }
 
+    /// How many logins the server has accepted. Its log may be a moment late.
+    pub(crate) fn logins(&self) -> usize {
+        let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
+        log.matches("Accepted publickey").count()
+    }
+
+    /// Whether nobody is connected any more.
+    pub(crate) fn is_idle(&self) -> bool {
+        children(self.process.id()).is_empty()
+    }
+
+    /// Stops what serves the present connections, as a node without memory might: the kernel still answers.
+    pub(crate) fn freeze_sessions(&self) {
+        for session in children(self.process.id()) {
+            let pid = rustix::process::Pid::from_raw(session.try_into().unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        }
+    }
+
     /// Kills what serves the present connections, as an administrator would.
     pub(crate) fn kill_sessions(&self) {
         for session in children(self.process.id()) {
@@ -124,10 +147,27 @@ impl Drop for Server {
     }
 }
 
-fn launch(folder: &Path, lines: &str, port: u16) -> Option<Child> {
+/// A folder with the server's keys and one that may log in.
+fn new_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new()
+        .prefix("sshd")
+        .tempdir_in("/tmp")
+        .unwrap();
+    keygen(&folder.path().join("host"), "ed25519", "");
+    keygen(&folder.path().join("id"), "ed25519", "");
+    let public = std::fs::read(folder.path().join("id.pub")).unwrap();
+    std::fs::write(folder.path().join("authorized"), public).unwrap();
+    if rustix::process::geteuid().is_root() {
+        // Where sshd confines its unprivileged half.
+        std::fs::create_dir_all("/run/sshd").unwrap();
+    }
+    folder
+}
+
+fn launch(folder: &Path, lines: &str, address: &str, port: u16) -> Option<Child> {
     let at = folder.display();
     let config = format!(
-        "{lines}\nListenAddress 127.0.0.1\nPort {port}\nPidFile none\nHostKey {at}/host\n\
+        "{lines}\nListenAddress {address}\nPort {port}\nPidFile none\nHostKey {at}/host\n\
          AuthorizedKeysFile {at}/authorized\nStrictModes no\nUsePAM no\nUseDNS no\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n\
          MaxStartups 200\nMaxSessions 100\nPrintMotd no\nLogLevel VERBOSE\n"

@@ -10,7 +10,7 @@ use tokio::net::UnixListener;
 
 use crate::server::Server;
 
-fn nobody() -> AgentLine {
+pub(crate) fn nobody() -> AgentLine {
     AgentLine {
         json: "{}".to_owned(),
         exec: "/nonexistent/hpcagent".to_owned(),
@@ -26,7 +26,7 @@ async fn connect(server: &Server) -> Connection {
 }
 
 /// Answers every connection with what it sends.
-fn echo(socket: &Path) -> tokio::task::JoinSet<()> {
+pub(crate) fn echo(socket: &Path) -> tokio::task::JoinSet<()> {
     let listener = UnixListener::bind(socket).unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {

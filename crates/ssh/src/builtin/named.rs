@@ -1,0 +1,34 @@
+//! Who asks: where there are jump hosts, each question and each message begins with the host it comes from.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::prompt::visible;
+use crate::{Prompt, Prompter};
+
+/// Passes everything on with a name in front.
+pub(super) struct Named {
+    name: String,
+    prompter: Arc<dyn Prompter>,
+}
+
+impl Named {
+    pub(super) fn new(name: &str, prompter: &Arc<dyn Prompter>) -> Arc<dyn Prompter> {
+        Arc::new(Self {
+            name: visible(name),
+            prompter: Arc::clone(prompter),
+        })
+    }
+}
+
+impl Prompter for Named {
+    fn ask(&self, prompt: Prompt) -> BoxFuture<'_, Option<String>> {
+        let text = format!("{}: {}", self.name, prompt.text);
+        self.prompter.ask(Prompt { text, ..prompt })
+    }
+
+    fn progress(&self, message: &str) {
+        self.prompter.progress(&format!("{}: {message}", self.name));
+    }
+}

@@ -1,0 +1,263 @@
+//! The agents of a cluster's other login nodes, by way of the node that the login landed on; nobody is asked anything.
+//!
+//! The first way is a session of our own through a forwarded connection: with our keys, and the node has to show a key
+//! that is known for it or for the cluster's name. Where the site forwards nothing, the second is the node's own `ssh`.
+//!
+//! Invariants: a key that is not known is never accepted here; a node's name cannot be an option or mean anything to a
+//! shell; the sessions are kept for the next stream and end with the login.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Inner;
+use super::opener::Opener;
+use super::route;
+use super::way::in_full;
+use crate::bootstrap;
+use crate::channel::ChannelStream;
+use crate::connection::{AgentLine, NodeStream, Route};
+use crate::known_hosts::KnownHost;
+use crate::login::{self, Secrets};
+use crate::prompt::visible;
+use crate::reached::{Reached, Upstream};
+use crate::session::{Session, ShownKey};
+use crate::{Destination, NoPrompts, Prompter, SshError};
+
+/// How long the first way may take; the second one comes after it.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(40);
+/// The longest name of a host.
+const LONGEST_NAME: usize = 253;
+
+/// The sessions on other nodes. One is begun at a time.
+#[derive(Default)]
+pub(super) struct Nodes(tokio::sync::Mutex<HashMap<String, Arc<Opener>>>);
+
+impl Nodes {
+    /// Says farewell to all of them. One that is just begun ends with the session that it goes through.
+    pub(super) async fn close(&self) {
+        let Ok(mut kept) = self.0.try_lock() else {
+            return;
+        };
+        for (_, node) in kept.drain() {
+            node.farewell().await;
+        }
+    }
+
+    /// Opens a stream to the agent of a node.
+    pub(super) async fn open(
+        &self,
+        inner: &Inner,
+        node: &str,
+        agent: &AgentLine,
+    ) -> Result<NodeStream, SshError> {
+        let refuse = |reason: String| SshError::Hop {
+            node: visible(node),
+            reason,
+        };
+        if !is_name(node) {
+            return Err(refuse("it is not the name of a host".to_owned()));
+        }
+        let first = match self.through(inner, node, agent).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => in_full(&error),
+        };
+        match by_ssh(inner, node, agent).await {
+            Ok(stream) => Ok(stream),
+            Err(closed @ SshError::Closed { .. }) if inner.opener.is_closed() => Err(closed),
+            Err(second) => Err(refuse(format!(
+                "through a forwarded connection: {first}; by ssh on the node: {}",
+                in_full(&second)
+            ))),
+        }
+    }
+
+    /// The first way.
+    async fn through(
+        &self,
+        inner: &Inner,
+        node: &str,
+        agent: &AgentLine,
+    ) -> Result<NodeStream, SshError> {
+        let opener = self.session(inner, node).await?;
+        let found = route::find(&opener, &inner.tasks, agent).await;
+        let (stream, route, json) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                // What failed once is not used again.
+                self.0.lock().await.remove(node);
+                return Err(error);
+            }
+        };
+        Ok(stream_to(agent, json, stream, route))
+    }
+
+    async fn session(&self, inner: &Inner, node: &str) -> Result<Arc<Opener>, SshError> {
+        let mut kept = self.0.lock().await;
+        if let Some(opener) = kept.get(node).filter(|opener| !opener.is_closed()) {
+            return Ok(Arc::clone(opener));
+        }
+        let session = tokio::time::timeout(LOGIN_DEADLINE, log_in(inner, node))
+            .await
+            .map_err(|_| SshError::Timeout {
+                step: "the login on the other node",
+                after: LOGIN_DEADLINE,
+            })??;
+        let opener = Arc::new(Opener::new(session));
+        kept.insert(node.to_owned(), Arc::clone(&opener));
+        Ok(opener)
+    }
+}
+
+async fn log_in(inner: &Inner, node: &str) -> Result<Session, SshError> {
+    let landed = &inner.destination;
+    let there = Destination {
+        host_alias: node.to_owned(),
+        hostname: node.to_owned(),
+        host_key_alias: None,
+        ..landed.clone()
+    };
+    let forwarded = inner.opener.direct_tcpip(node, landed.port).await?;
+    let channel = forwarded.map_err(russh::Error::ChannelOpenFailure)?;
+    let stream = ChannelStream::new(channel, &inner.tasks.tracker, &inner.tasks.stop);
+    let reached = Reached {
+        stream: Box::new(stream),
+        address: None,
+        upstream: vec![Upstream {
+            name: visible(&landed.host_alias),
+            closed: inner.opener.closed(),
+        }],
+        carrier: None,
+    };
+    let files = landed.known_hosts.clone();
+    let (its_name, cluster_name) = (there.host_key_name(), landed.host_key_name());
+    let known = tokio::task::spawn_blocking(move || {
+        KnownHost::read(&files, &its_name).confirmed_by(KnownHost::read(&files, &cluster_name))
+    });
+    let known = known.await.unwrap_or_default();
+    let nobody: Arc<dyn Prompter> = Arc::new(NoPrompts);
+    let shown = ShownKey::default();
+    let mut session = Session::start(reached, &there, known, None, &shown, &nobody).await?;
+    login::login(&mut session, &there, &NoPrompts, &mut Secrets::default()).await?;
+    Ok(session)
+}
+
+/// The second way.
+async fn by_ssh(inner: &Inner, node: &str, agent: &AgentLine) -> Result<NodeStream, SshError> {
+    let command = ssh_command(node, &bootstrap::connect_command(agent)?);
+    let (stream, json) = route::exec(&inner.opener, &inner.tasks, command).await?;
+    Ok(stream_to(agent, json, stream, Route::Exec))
+}
+
+fn stream_to(agent: &AgentLine, json: String, stream: ChannelStream, route: Route) -> NodeStream {
+    NodeStream {
+        agent: AgentLine {
+            json,
+            ..agent.clone()
+        },
+        stream: Box::new(stream),
+        route,
+    }
+}
+
+/// Runs a command on another node. Two login shells read it: the one here takes one pair of quotes off.
+///
+/// Outside of quotes, `\'` is a quote in every shell; inside, the command has nothing that one of them would replace.
+fn ssh_command(node: &str, command: &str) -> String {
+    let quoted = command.replace('\'', r"'\''");
+    format!(
+        "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=15 -o ClearAllForwardings=yes \
+         -o ForwardAgent=no -o RemoteCommand=none -T -e none -- {node} '{quoted}'"
+    )
+}
+
+/// Whether text is the name or the IPv4 address of a host.
+fn is_name(text: &str) -> bool {
+    let inside = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-');
+    text.len() <= LONGEST_NAME
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.chars().all(inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_could_be_an_option_or_a_command_is_no_name() {
+        for good in ["login02", "login02.cluster.example", "127.0.0.2", "a-b"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            "-oProxyCommand=x",
+            ".a",
+            "a b",
+            "a;b",
+            "a$b",
+            "a'b",
+            "a\n",
+            "é",
+            "[::1]",
+        ] {
+            assert!(!is_name(bad), "{bad}");
+        }
+        assert!(!is_name(&"a".repeat(254)));
+    }
+
+    /// As on a cluster: the login shell reads the line, `ssh` joins its words, the other login shell reads those.
+    #[test]
+    fn two_login_shells_leave_the_command_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder
+            .path()
+            .join("a b, c;d (e) {f} #g ~h *i ?j é <k> |l &m %n [o] =p ^q");
+        std::fs::create_dir(&home).unwrap();
+        let program = |path: std::path::PathBuf, text: &str| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        };
+        program(
+            home.join("hpcagent"),
+            "#!/bin/sh\nprintf '%s|%s' \"$HPCCLIENT_HOME\" \"$*\"\n",
+        );
+        let agent = AgentLine {
+            json: String::new(),
+            exec: home.join("hpcagent").display().to_string(),
+            home: Some(home.display().to_string()),
+            installed: String::new(),
+        };
+        let line = ssh_command("login02", &bootstrap::connect_command(&agent).unwrap());
+        for shell in ["sh", "bash", "tcsh", "fish"] {
+            let ssh = format!(
+                "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 2\nexec {shell} -c \"$*\"\n"
+            );
+            program(folder.path().join("ssh"), &ssh);
+            let path = std::env::var("PATH").unwrap();
+            let ran = std::process::Command::new(shell)
+                .args(["-c", &line])
+                .env("PATH", format!("{}:{path}", folder.path().display()))
+                .env("HOME", folder.path())
+                .output()
+                .unwrap();
+            assert_eq!(
+                String::from_utf8_lossy(&ran.stdout),
+                format!("{}|connect", home.display()),
+                "{shell}: {}",
+                String::from_utf8_lossy(&ran.stderr)
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_one_word_to_any_shell(text in any::<String>()) {
+            if is_name(&text) {
+                prop_assert_eq!(shlex::split(&text), Some(vec![text.clone()]));
+                prop_assert!(!text.starts_with('-'));
+            }
+        }
+    }
+}
