@@ -5,7 +5,7 @@
 //! bounded queue; a reader that lets the queue overflow loses its stream, and nobody else is touched.
 //!
 //! Invariants: the pump never waits for the reader; a stream that was cut ends in an error, one that the other side
-//! ended ends cleanly; dropping the stream closes the channel.
+//! ended ends cleanly; a write ends with the channel; dropping the stream closes the channel.
 //!
 //! Not here: flow control towards the other side. HTTP/2 on top has its own for each of its streams, and its task reads
 //! whatever its streams' readers do; [`QUEUE_LIMIT`] is for a task that does not come to it.
@@ -47,6 +47,9 @@ struct Queue {
     cost: usize,
     end: Option<End>,
     reader: Option<Waker>,
+    /// Whether the channel is gone for good.
+    gone: bool,
+    writer: Option<Waker>,
     errors: Vec<u8>,
 }
 
@@ -86,6 +89,23 @@ impl ChannelStream {
             queue.cost += bytes.len() + CHUNK_COST;
             queue.chunks.push_front(bytes);
         }
+    }
+
+    /// A write that waits for the other side's window would wait for ever when the channel is gone.
+    fn unless_gone<T>(
+        &self,
+        outcome: Poll<io::Result<T>>,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            return outcome;
+        }
+        let mut queue = lock(&self.queue);
+        if queue.gone {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        queue.writer = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// The end of what the command behind the stream wrote to its standard error.
@@ -129,7 +149,7 @@ async fn pump(
             break;
         }
     }
-    lock(&queue).finish(End::Cut);
+    lock(&queue).close();
     // The session waits for a reader that exists and does not read, so the reader goes first.
     drop(read);
     let _ = tokio::time::timeout(CLOSE_DEADLINE, write.close()).await;
@@ -158,6 +178,14 @@ impl Queue {
     fn finish(&mut self, end: End) {
         self.end.get_or_insert(end);
         self.wake();
+    }
+
+    fn close(&mut self) {
+        self.finish(End::Cut);
+        self.gone = true;
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
     }
 
     fn wake(&mut self) {
@@ -219,15 +247,18 @@ impl AsyncWrite for ChannelStream {
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.writer.as_mut().poll_write(context, data)
+        let outcome = self.writer.as_mut().poll_write(context, data);
+        self.unless_gone(outcome, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.as_mut().poll_flush(context)
+        let outcome = self.writer.as_mut().poll_flush(context);
+        self.unless_gone(outcome, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.as_mut().poll_shutdown(context)
+        let outcome = self.writer.as_mut().poll_shutdown(context);
+        self.unless_gone(outcome, context)
     }
 }
 

@@ -24,14 +24,14 @@ pub(crate) struct Reached {
 pub(crate) struct Upstream {
     /// What to call it.
     pub(crate) name: String,
-    /// Tells why it ended, once it did.
+    /// Tells why it ended, once it did; nothing is to be said if that was our doing.
     pub(crate) closed: watch::Receiver<Option<String>>,
 }
 
 /// The reason for the end of a session: what it says itself, or what became of the way to it.
 pub(crate) fn blame(upstream: &[Upstream], reason: String) -> String {
     let lost = upstream.iter().find_map(|part| {
-        let why = part.closed.borrow().clone()?;
+        let why = part.closed.borrow().clone().filter(|why| !why.is_empty())?;
         Some(format!("{}: {why}", part.name))
     });
     lost.unwrap_or(reason)
@@ -51,7 +51,11 @@ mod tests {
         assert_eq!(blamed(&[]), "early end");
         assert_eq!(blamed(&[part("a", None), part("b", None)]), "early end");
         assert_eq!(
-            blamed(&[part("a", None), part("b", Some("x")), part("c", Some("y"))]),
+            blamed(&[
+                part("a", Some("")),
+                part("b", Some("x")),
+                part("c", Some("y"))
+            ]),
             "b: x"
         );
     }

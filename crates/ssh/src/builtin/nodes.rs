@@ -72,7 +72,7 @@ impl Nodes {
         }
     }
 
-    /// The first way.
+    /// The first way. The end of a kept session may be noticed only when it is used.
     async fn through(
         &self,
         inner: &Inner,
@@ -80,15 +80,12 @@ impl Nodes {
         agent: &AgentLine,
     ) -> Result<NodeStream, SshError> {
         let opener = self.session(inner, node).await?;
-        let found = route::find(&opener, &inner.tasks, agent).await;
-        let (stream, route, json) = match found {
-            Ok(found) => found,
-            Err(error) => {
-                // What failed once is not used again.
-                self.0.lock().await.remove(node);
-                return Err(error);
-            }
-        };
+        let mut found = route::find(&opener, &inner.tasks, agent).await;
+        if found.is_err() && opener.is_closed() && !inner.opener.is_closed() {
+            let opener = self.session(inner, node).await?;
+            found = route::find(&opener, &inner.tasks, agent).await;
+        }
+        let (stream, route, json) = found?;
         Ok(stream_to(agent, json, stream, route))
     }
 
@@ -209,7 +206,7 @@ mod tests {
     /// As on a cluster: the login shell reads the line, `ssh` joins its words, the other login shell reads those.
     #[test]
     fn two_login_shells_leave_the_command_alone() {
-        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let home = folder
             .path()

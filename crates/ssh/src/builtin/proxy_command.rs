@@ -25,6 +25,8 @@ const NAME: &str = "ProxyCommand";
 const ERRORS_KEPT: usize = 4 << 10;
 /// How long the program may take to end when it is told to.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it may take to end by itself when its input ends.
+const FAREWELL: Duration = Duration::from_millis(100);
 /// How long its standard error may stay open after its end: what it started may hold it.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -80,29 +82,28 @@ async fn look_after(
     gone: CancellationToken,
     told: watch::Sender<Option<String>>,
 ) {
+    let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
     let mut errors = vec![];
     let mut reading = Box::pin(keep_end(stderr, &mut errors));
     let mut read = false;
     let ended = loop {
         tokio::select! {
-            status = child.wait() => break Some(status),
+            status = child.wait() => break status.ok(),
             () = &mut reading, if !read => read = true,
-            () = gone.cancelled() => break None,
+            () = gone.cancelled() => {
+                // Its input and output are closed, so that it may be about to end.
+                tokio::time::sleep(FAREWELL).await;
+                break end(&mut child, group).await;
+            }
         }
     };
-    let status = match ended {
-        Some(status) => status.ok(),
-        None => {
-            end(&mut child).await;
-            None
-        }
-    };
+    // What it started may still hold the connection. The group's number is not another's as long as that is so.
+    signal(group, Signal::KILL);
     if !read {
-        let _ = tokio::time::timeout(LAST_WORDS, reading).await;
-    } else {
-        drop(reading);
+        let _ = tokio::time::timeout(LAST_WORDS, &mut reading).await;
     }
-    told.send_replace(Some(report(status, &errors)));
+    drop(reading);
+    told.send_replace(Some(report(ended, &errors)));
 }
 
 /// Keeps the end of what a program writes to its standard error.
@@ -117,16 +118,23 @@ async fn keep_end(mut stderr: ChildStderr, errors: &mut Vec<u8>) {
     }
 }
 
-/// Ends the program and what it started: with a hangup as OpenSSH does, and then by force.
-async fn end(child: &mut Child) {
-    for signal in [Signal::HUP, Signal::KILL] {
-        let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        if let Some(group) = group {
-            let _ = kill_process_group(group, signal);
-        }
-        if tokio::time::timeout(PATIENCE, child.wait()).await.is_ok() {
-            return;
-        }
+/// Ends the program and what it started: with a hangup as OpenSSH does, and then by force. Returns its status if it had
+/// failed by itself.
+async fn end(child: &mut Child, group: Option<Pid>) -> Option<ExitStatus> {
+    signal(group, Signal::HUP);
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+    if let Ok(status) = ended {
+        return status.ok().filter(|status| status.code() > Some(0));
+    }
+    signal(group, Signal::KILL);
+    let _ = child.wait().await;
+    None
+}
+
+fn signal(group: Option<Pid>, signal: Signal) {
+    if let Some(group) = group {
+        // It may be gone already.
+        let _ = kill_process_group(group, signal);
     }
 }
 

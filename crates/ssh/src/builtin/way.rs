@@ -107,9 +107,12 @@ impl Way {
                 | SshError::Protocol { .. }
                 | SshError::Timeout { .. }),
             ) => Err(match proxy_command::last_words(&upstream).await {
-                Some(reason) => SshError::ProxyCommand {
+                Some(said) => SshError::ProxyCommand {
                     host: host.hostname.clone(),
-                    reason,
+                    reason: match error {
+                        SshError::Closed { .. } => said,
+                        other => format!("{other}; {said}"),
+                    },
                 },
                 None => error,
             }),

@@ -92,7 +92,7 @@ async fn a_program_that_fails_is_quoted() {
         ("false", "exit status: 1"),
         // It is heard even if it goes on.
         (
-            "sh -c 'echo what is that >&2; echo HTTP/1.1 400; echo; sleep 1000'",
+            "sh -c 'echo what is that >&2; exec >&-; sleep 1000'",
             "what is that",
         ),
     ] {
