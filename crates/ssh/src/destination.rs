@@ -101,7 +101,7 @@ pub struct Destination {
     pub server_alive_interval: Duration,
     /// The hosts to go through, the first one first. Only the first has a way of its own (`jumps`, `proxy_command`);
     /// each other one is reached through the one before it, whatever the configuration says of it alone.
-    pub jumps: Vec<Destination>,
+    pub jumps: Vec<Self>,
     /// A line for the user's shell; the standard input and output of what it runs are the connection.
     pub proxy_command: Option<String>,
     /// User certificates to try with their keys, beside the `-cert.pub` of each identity file; files that do not exist

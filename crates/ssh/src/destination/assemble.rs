@@ -103,7 +103,8 @@ pub(super) fn assemble(
             options.certificate_file.as_ref(),
             &settings.certificate_files,
         ),
-        gssapi: settings.gssapi && (methods.is_empty() || methods.iter().any(is_gssapi)),
+        gssapi: settings.gssapi
+            && (methods.is_empty() || methods.iter().any(|method| method.starts_with("gssapi"))),
         preferred_authentications: methods,
         hash_known_hosts: settings.hash_known_hosts,
         update_host_keys: settings.update_host_keys,
@@ -113,10 +114,6 @@ pub(super) fn assemble(
         notes: vec![],
     };
     Ok((destination, proxy_jump))
-}
-
-fn is_gssapi(method: &String) -> bool {
-    method.starts_with("gssapi")
 }
 
 /// The file of the cluster's own entry, then those of the configuration, each once.

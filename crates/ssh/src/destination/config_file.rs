@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
             Some(config) => match File::open(config) {
                 Ok(_) => self.file(config, 0, Owner::Trusted),
                 Err(error) => {
-                    Err(self.refuse(format!("{} cannot be read: {error}", config.display())))
+                    Err(self.refuse(&format!("{} cannot be read: {error}", config.display())))
                 }
             },
             None => {
@@ -132,19 +132,19 @@ impl<'a> Reader<'a> {
     fn file(&mut self, path: &Path, depth: usize, owner: Owner) -> Result<(), SshError> {
         let shown = path.display();
         if depth > DEEPEST {
-            return Err(self.refuse(format!("{shown} includes itself")));
+            return Err(self.refuse(&format!("{shown} includes itself")));
         }
         let Ok(file) = File::open(path) else {
             return Ok(());
         };
         if owner == Owner::Checked && !file.metadata().is_ok_and(|file| self.is_private(&file)) {
             let reason = format!("{shown} is owned by somebody else or others can write to it");
-            return Err(self.refuse(reason));
+            return Err(self.refuse(&reason));
         }
         let mut text = Vec::new();
         let read = file.take(LARGEST + 1).read_to_end(&mut text);
         if read.is_err() || text.len() as u64 > LARGEST {
-            self.remark(format!(
+            self.remark(&format!(
                 "{shown} was not read: it is too large or not a file"
             ));
             return Ok(());
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
                 }
                 keyword => {
                     let Some(words) = lines::words(line.rest) else {
-                        self.remark(format!("{keyword} {} has an open quote", line.rest));
+                        self.remark(&format!("{keyword} {} has an open quote", line.rest));
                         continue;
                     };
                     match keyword {
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
             Verdict::Yes => true,
             Verdict::No => false,
             Verdict::NotUnderstood(what) => {
-                self.remark(format!(
+                self.remark(&format!(
                     "Match {text} of the ssh configuration was passed over ({what})"
                 ));
                 false
@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
         }
         let asks = |word: &String| is_yes(word) || word.eq_ignore_ascii_case("always");
         if keyword == "canonicalizehostname" && words.first().is_some_and(asks) {
-            self.remark("CanonicalizeHostname of the ssh configuration is not used".to_owned());
+            self.remark("CanonicalizeHostname of the ssh configuration is not used");
         }
         self.settings.set(keyword, words);
     }
@@ -302,17 +302,17 @@ impl<'a> Reader<'a> {
         self.settings
     }
 
-    fn remark(&mut self, text: String) {
-        let text = visible(&text);
+    fn remark(&mut self, text: &str) {
+        let text = visible(text);
         if !self.settings.remarks.contains(&text) {
             self.settings.remarks.push(text);
         }
     }
 
-    fn refuse(&self, reason: String) -> SshError {
+    fn refuse(&self, reason: &str) -> SshError {
         SshError::Resolve {
             destination: self.asked.host.clone(),
-            reason: visible(&reason),
+            reason: visible(reason),
         }
     }
 }

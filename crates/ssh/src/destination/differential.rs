@@ -158,7 +158,8 @@ async fn read(config: &Path, asked: &str) -> Both {
 /// The keywords that the notes are about; their values `ssh` prints in its own way.
 fn noted(settings: &Settings) -> BTreeSet<&str> {
     let notes = settings.unused.iter().map(|unused| unused.note.as_str());
-    notes.filter_map(|note| note.split(' ').next()).collect()
+    let unused = notes.filter_map(|note| note.split(' ').next());
+    unused.chain(settings.algorithms.iter().copied()).collect()
 }
 
 #[tokio::test]

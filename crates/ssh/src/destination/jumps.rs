@@ -71,7 +71,7 @@ impl Resolver {
                 found.jumps = self.hops(&list, options, &behind).await?;
             }
             let reasons = self.reasons(&settings, &found).await;
-            say(&mut found, &settings, reasons, has_openssh);
+            say(&mut found, &settings, &reasons, has_openssh);
             Ok(found)
         }
         .boxed()
@@ -122,7 +122,7 @@ impl Resolver {
 }
 
 /// Decides on the `ssh` program, and notes what nobody will do.
-fn say(found: &mut Destination, settings: &Settings, reasons: Vec<String>, has_openssh: bool) {
+fn say(found: &mut Destination, settings: &Settings, reasons: &[String], has_openssh: bool) {
     let choice = found.options.transport;
     if choice == TransportChoice::Auto && has_openssh {
         found.only_openssh = reasons.first().cloned();
@@ -143,6 +143,9 @@ fn say(found: &mut Destination, settings: &Settings, reasons: Vec<String>, has_o
             .filter(|unused| unused.by_openssh_too || !by_openssh)
             .map(|unused| unused.note.clone()),
     );
+    if let (false, Some(note)) = (by_openssh, not_honoured::algorithms(&settings.algorithms)) {
+        notes.push(note);
+    }
     // The ssh program sees to the hops itself.
     let hops = found.jumps.iter().filter(|_| !by_openssh);
     let of_hops: Vec<String> = hops
@@ -289,12 +292,33 @@ mod tests {
         ] {
             assert!(found.notes.iter().any(|note| note.contains(said)), "{said}");
         }
+    }
 
-        let config = "Host *\n GSSAPIAuthentication yes\n AddressFamily inet\n ProxyJump gate\n\
-                      PreferredAuthentications publickey\nMatch originalhost gate\n ProxyJump none\n";
-        let config = config.replace("Host *", "Match originalhost !gate,*");
-        let found = resolved(&config, |_| ()).await.unwrap();
-        assert!(!found.gssapi && found.only_openssh.is_none());
+    #[tokio::test]
+    async fn a_ticket_counts_only_where_gssapi_may_be_used() {
+        let resolver = Resolver {
+            local: Local::here().await,
+            ticket: OnceCell::new_with(Some(Some("there is a ticket".to_owned()))),
+        };
+        for (config, reason) in [
+            ("GSSAPIAuthentication yes\n", Some("there is a ticket")),
+            ("GSSAPIAuthentication no\n", None),
+            (
+                "GSSAPIAuthentication yes\nPreferredAuthentications publickey\n",
+                None,
+            ),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), config).unwrap();
+            let options = DestinationOptions {
+                ssh_config: Some(file.path().to_owned()),
+                ..DestinationOptions::default()
+            };
+            let asked = Address::parse("cluster").unwrap();
+            let found = resolver.resolve(&options, &asked, &[], true).await.unwrap();
+            assert_eq!(found.gssapi, reason.is_some());
+            assert_eq!(found.only_openssh.as_deref(), reason);
+        }
     }
 
     #[test]
@@ -313,10 +337,10 @@ mod tests {
         };
         let asked = Address::parse("h").unwrap();
         let (mut found, _) = assemble(&options, &asked, &settings, &local).unwrap();
-        say(&mut found, &settings, vec!["a reason".to_owned()], false);
+        say(&mut found, &settings, &["a reason".to_owned()], false);
         assert_eq!(found.only_openssh, None);
         assert!(found.notes[0].starts_with("a reason: there is no ssh program"));
-        say(&mut found, &settings, vec!["a reason".to_owned()], true);
+        say(&mut found, &settings, &["a reason".to_owned()], true);
         assert_eq!(found.only_openssh.as_deref(), Some("a reason"));
         assert!(found.notes.is_empty());
     }

@@ -28,16 +28,19 @@ pub(super) struct Unused {
 
 /// Keywords that the built-in client does not know, each with the values that change nothing.
 const BUILT_IN_DOES_NOT: &[(&str, &str, &[&str])] = &[
+    ("addkeystoagent", "AddKeysToAgent", &["no", "false"]),
     ("addressfamily", "AddressFamily", &["any"]),
     ("batchmode", "BatchMode", &["no", "false"]),
     ("bindaddress", "BindAddress", &["none"]),
     ("bindinterface", "BindInterface", &["none"]),
+    ("compression", "Compression", &["no", "false"]),
     ("controlmaster", "ControlMaster", &["no", "false"]),
     (
         "hostbasedauthentication",
         "HostbasedAuthentication",
         &["no", "false"],
     ),
+    ("permitlocalcommand", "PermitLocalCommand", &["no", "false"]),
     ("revokedhostkeys", "RevokedHostKeys", &["none"]),
     ("serveralivecountmax", "ServerAliveCountMax", &["3"]),
     ("verifyhostkeydns", "VerifyHostKeyDNS", &["no", "false"]),
@@ -47,6 +50,7 @@ const BUILT_IN_DOES_NOT: &[(&str, &str, &[&str])] = &[
 const NOBODY_DOES: &[(&str, &str, &[&str])] = &[
     ("dynamicforward", "DynamicForward", &[]),
     ("forwardagent", "ForwardAgent", &["no", "false"]),
+    ("forwardx11", "ForwardX11", &["no", "false"]),
     ("localforward", "LocalForward", &[]),
     ("remotecommand", "RemoteCommand", &["none"]),
     ("remoteforward", "RemoteForward", &[]),
@@ -54,7 +58,7 @@ const NOBODY_DOES: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Keywords that choose algorithms. What `ssh` has for them by default depends on its version.
-pub(super) const ALGORITHMS: &[(&str, &str)] = &[
+const ALGORITHMS: &[(&str, &str)] = &[
     ("ciphers", "Ciphers"),
     ("hostkeyalgorithms", "HostKeyAlgorithms"),
     ("kexalgorithms", "KexAlgorithms"),
@@ -63,28 +67,32 @@ pub(super) const ALGORITHMS: &[(&str, &str)] = &[
     ("pubkeyacceptedkeytypes", "PubkeyAcceptedAlgorithms"),
 ];
 
+/// The keyword's name if it chooses algorithms.
+pub(super) fn algorithm(keyword: &str) -> Option<&'static str> {
+    let (_, name) = ALGORITHMS.iter().find(|(known, _)| *known == keyword)?;
+    Some(name)
+}
+
+/// Says so when algorithms were chosen.
+pub(super) fn algorithms(names: &[&str]) -> Option<String> {
+    let names = names.join(", ");
+    (!names.is_empty()).then(|| {
+        format!("{names} of the ssh configuration: not used, the built-in client has its own list")
+    })
+}
+
 /// Says so when a keyword has no effect here.
 pub(super) fn unused(keyword: &str, value: &str) -> Option<Unused> {
-    let sentence = |what: &str| visible(&format!("{what} of the ssh configuration is not used"));
-    let found = |table: &[(&str, &str, &[&str])]| {
-        let (_, name, harmless) = table.iter().find(|(known, ..)| *known == keyword)?;
+    let lists = [(BUILT_IN_DOES_NOT, false), (NOBODY_DOES, true)];
+    lists.into_iter().find_map(|(list, by_openssh_too)| {
+        let (_, name, harmless) = list.iter().find(|(known, ..)| *known == keyword)?;
         let matters = !harmless.iter().any(|one| one.eq_ignore_ascii_case(value));
-        Some(matters.then(|| sentence(&format!("{name} {value}"))))
-    };
-    if let Some(note) = found(NOBODY_DOES) {
-        return note.map(|note| Unused {
-            note,
-            by_openssh_too: true,
-        });
-    }
-    let algorithm = || {
-        let (_, name) = ALGORITHMS.iter().find(|(known, _)| *known == keyword)?;
-        Some(sentence(name))
-    };
-    let note = found(BUILT_IN_DOES_NOT).unwrap_or_else(algorithm)?;
-    Some(Unused {
-        note,
-        by_openssh_too: false,
+        matters.then(|| Unused {
+            note: visible(&format!(
+                "{name} {value} of the ssh configuration is not used"
+            )),
+            by_openssh_too,
+        })
     })
 }
 
@@ -144,11 +152,6 @@ mod tests {
             ),
             ("addressfamily", "any", None),
             ("forwardagent", "no", None),
-            (
-                "ciphers",
-                "aes128-ctr",
-                Some("Ciphers of the ssh configuration is not used"),
-            ),
             ("loglevel", "DEBUG", None),
         ] {
             let found = unused(keyword, value).map(|unused| unused.note);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::address::Address;
-use super::not_honoured::ALGORITHMS;
+use super::not_honoured;
 use super::settings::Settings;
 use crate::SshError;
 use crate::prompt::visible_end;
@@ -85,7 +85,7 @@ fn parse(said: &str, plain: &str) -> Settings {
             continue;
         };
         let value = value.trim();
-        if ALGORITHMS.iter().any(|(known, _)| *known == key)
+        if not_honoured::algorithm(key).is_some()
             && plain.lines().any(|plain| plain.trim() == line.trim())
         {
             continue;
@@ -150,8 +150,8 @@ mod tests {
         assert_eq!(settings.connect_timeout, None);
         assert_eq!(settings.alive_interval, Some(30));
         assert_eq!(settings.proxy_jump.as_deref(), Some("gate"));
-        let notes: Vec<_> = settings.unused.iter().map(|unused| &unused.note).collect();
-        assert_eq!(notes, ["Ciphers of the ssh configuration is not used"]);
+        assert_eq!(settings.algorithms, ["Ciphers"]);
+        assert!(settings.unused.is_empty());
         assert!(settings.needs_openssh.is_empty());
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub(super) alive_interval: Option<u64>,
     /// What only the `ssh` program can do.
     pub(super) needs_openssh: Vec<String>,
+    /// Which lists of algorithms were set.
+    pub(super) algorithms: Vec<&'static str>,
     /// What was set and is not done.
     pub(super) unused: Vec<Unused>,
     /// What could not be read or understood, for people.
@@ -76,12 +78,13 @@ impl Settings {
             "gssapiauthentication" => self.gssapi = is_yes(value),
             "connecttimeout" => self.connect_timeout = seconds(value),
             "serveraliveinterval" => self.alive_interval = seconds(value),
-            _ => match not_honoured::only_openssh(keyword, value) {
-                Some(reason) => self.needs_openssh.push(reason),
-                None => self
-                    .unused
-                    .extend(not_honoured::unused(keyword, &words.join(" "))),
-            },
+            _ => {
+                self.algorithms.extend(not_honoured::algorithm(keyword));
+                self.needs_openssh
+                    .extend(not_honoured::only_openssh(keyword, value));
+                self.unused
+                    .extend(not_honoured::unused(keyword, &words.join(" ")));
+            }
         }
     }
 
