@@ -2,28 +2,28 @@
 //!
 //! The bridge calls [`Destination::resolve`] before each connection, so that an edited configuration counts at once.
 //! `ssh -G` answers where an `ssh` is installed, because only OpenSSH reads its own configuration right; elsewhere
-//! [`config_file`] reads the common keywords and notes the rest.
+//! [`config_file`] does. Both give [`settings::Settings`], of which [`assemble`] makes a [`Destination`]; [`jumps`]
+//! does the same for each host on the way.
 //!
-//! Invariants: host and user never start with `-` and hold no shell or control characters.
-//!
-//! Not here: certificates, jump hosts and proxy commands; a configuration that asks for them is noted.
+//! Invariants: host and user never start with `-` and hold no shell or control characters, nor do those of a hop. A
+//! destination has jumps or a proxy command, never both.
 
 mod address;
+mod assemble;
 mod config_file;
+#[cfg(test)]
+mod differential;
+mod jumps;
+mod local;
+mod not_honoured;
 mod openssh;
+mod settings;
 mod tokens;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::SshError;
-use address::Address;
-use tokens::Tokens;
-
-/// How long one address may take to answer when the configuration does not say.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often a silent server is asked whether it is there when the configuration does not say.
-const ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What the user named: a destination, and what the cluster's configuration says about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,15 +99,17 @@ pub struct Destination {
     pub connect_timeout: Duration,
     /// How often a silent server is asked whether it is there.
     pub server_alive_interval: Duration,
-    /// The hosts to go through, the first one first; each has the way to it in its own `jumps` or `proxy_command`.
-    pub jumps: Vec<Destination>,
-    /// A program whose standard input and output are the connection.
+    /// The hosts to go through, the first one first. Only the first has a way of its own (`jumps`, `proxy_command`);
+    /// each other one is reached through the one before it, whatever the configuration says of it alone.
+    pub jumps: Vec<Self>,
+    /// A line for the user's shell; the standard input and output of what it runs are the connection.
     pub proxy_command: Option<String>,
-    /// User certificates to try with their keys; files that do not exist are passed over.
+    /// User certificates to try with their keys, beside the `-cert.pub` of each identity file; files that do not exist
+    /// are passed over.
     pub certificate_files: Vec<PathBuf>,
     /// The methods that may be used, in order; empty for the default.
     pub preferred_authentications: Vec<String>,
-    /// Whether GSSAPI is asked for, which only the `ssh` program can do.
+    /// Whether GSSAPI may be used, which only the `ssh` program can do. Debian and RHEL set it for everybody.
     pub gssapi: bool,
     /// Whether new names in known_hosts are hashed.
     pub hash_known_hosts: bool,
@@ -115,30 +117,13 @@ pub struct Destination {
     pub update_host_keys: bool,
     /// The address to try first, if the name has it: where the node was that is to be found again.
     pub preferred_address: Option<std::net::IpAddr>,
-    /// Why only the `ssh` program can do what the configuration asks for.
+    /// Why only the `ssh` program can do what the configuration asks for. Nothing where there is no such program or the
+    /// built-in client was asked for; then it is a note.
     pub only_openssh: Option<String>,
     /// What was asked for; the `ssh` program is told the same.
     pub options: DestinationOptions,
     /// Options of the configuration that are not honoured, for the user to read.
     pub notes: Vec<String>,
-}
-
-/// What a configuration says, before defaults and expansion. Both readers produce it.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Settings {
-    hostname: Option<String>,
-    user: Option<String>,
-    port: Option<u16>,
-    identity_files: Vec<String>,
-    identities_only: bool,
-    identity_agent: Option<String>,
-    user_known_hosts: Option<Vec<String>>,
-    global_known_hosts: Option<Vec<String>>,
-    host_key_alias: Option<String>,
-    strict: StrictHostKeyChecking,
-    connect_timeout: Option<u64>,
-    alive_interval: Option<u64>,
-    notes: Vec<String>,
 }
 
 impl Destination {
@@ -148,19 +133,7 @@ impl Destination {
     ///
     /// [`SshError::Resolve`] if it does not name a host or the configuration cannot be read.
     pub async fn resolve(options: &DestinationOptions) -> Result<Self, SshError> {
-        let named = Address::parse(options.host.as_deref().unwrap_or(&options.destination))?;
-        let asked = Address {
-            host: named.host,
-            user: options.user.clone().or(named.user),
-            port: options.port.or(named.port),
-        };
-        asked.check()?;
-        let settings = match openssh::settings(&asked, options.ssh_config.as_deref()).await? {
-            Some(settings) => settings,
-            None => config_file::settings(&asked, options.ssh_config.as_deref()).await,
-        };
-        let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
-        assemble(options, asked, settings, &home)
+        jumps::resolve(options).await
     }
 
     /// The name that known_hosts lists the host's keys under.
@@ -171,183 +144,5 @@ impl Destination {
             None if self.port == 22 => self.hostname.to_lowercase(),
             None => format!("[{}]:{}", self.hostname.to_lowercase(), self.port),
         }
-    }
-}
-
-/// Puts together what was asked for, what the configuration says and the defaults.
-fn assemble(
-    options: &DestinationOptions,
-    asked: Address,
-    settings: Settings,
-    home: &Path,
-) -> Result<Destination, SshError> {
-    let resolved = Address {
-        host: settings.hostname.unwrap_or_else(|| asked.host.clone()),
-        user: asked.user.or(settings.user).or_else(local_user),
-        port: asked.port.or(settings.port),
-    };
-    resolved.check()?;
-    let Some(user) = resolved.user else {
-        return Err(SshError::Resolve {
-            destination: asked.host,
-            reason: "no user name is known for it".to_owned(),
-        });
-    };
-    let port = resolved.port.unwrap_or(22);
-    let tokens = Tokens {
-        home,
-        host: &resolved.host,
-        alias: &asked.host,
-        user: &user,
-        port,
-    };
-    let paths = |list: Vec<String>| -> Vec<PathBuf> {
-        list.iter()
-            .filter(|path| *path != "none")
-            .map(|path| tokens.path(path))
-            .collect()
-    };
-    let mut identity_files: Vec<PathBuf> = options
-        .identity_file
-        .iter()
-        .map(|path| tokens.path(&path.to_string_lossy()))
-        .collect();
-    for path in paths(settings.identity_files) {
-        if !identity_files.contains(&path) {
-            identity_files.push(path);
-        }
-    }
-    let mut known_hosts = match &options.known_hosts {
-        Some(path) => vec![tokens.path(&path.to_string_lossy())],
-        None => paths(settings.user_known_hosts.unwrap_or_else(|| {
-            vec![
-                "~/.ssh/known_hosts".to_owned(),
-                "~/.ssh/known_hosts2".to_owned(),
-            ]
-        })),
-    };
-    known_hosts.extend(paths(settings.global_known_hosts.unwrap_or_else(|| {
-        vec![
-            "/etc/ssh/ssh_known_hosts".to_owned(),
-            "/etc/ssh/ssh_known_hosts2".to_owned(),
-        ]
-    })));
-    Ok(Destination {
-        identity_agent: tokens.agent_socket(settings.identity_agent.as_deref()),
-        host_alias: options.destination.clone(),
-        hostname: resolved.host.clone(),
-        user: user.clone(),
-        port,
-        identity_files,
-        identities_only: settings.identities_only,
-        known_hosts,
-        host_key_alias: settings.host_key_alias,
-        strict_host_key_checking: settings.strict,
-        connect_timeout: seconds_or(settings.connect_timeout, CONNECT_TIMEOUT),
-        server_alive_interval: seconds_or(settings.alive_interval, ALIVE_INTERVAL),
-        jumps: vec![],
-        proxy_command: None,
-        certificate_files: options.certificate_file.iter().cloned().collect(),
-        preferred_authentications: vec![],
-        gssapi: false,
-        hash_known_hosts: false,
-        update_host_keys: false,
-        preferred_address: None,
-        only_openssh: None,
-        options: options.clone(),
-        notes: settings.notes,
-    })
-}
-
-/// Zero means "not set" in the ssh configuration.
-fn seconds_or(seconds: Option<u64>, default: Duration) -> Duration {
-    match seconds {
-        None | Some(0) => default,
-        Some(seconds) => Duration::from_secs(seconds),
-    }
-}
-
-fn local_user() -> Option<String> {
-    ["USER", "LOGNAME", "USERNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok())
-        .filter(|user| !user.is_empty())
-}
-
-/// Reads the three-and-a-half values of `StrictHostKeyChecking`.
-fn strictness(value: &str) -> StrictHostKeyChecking {
-    match value.to_ascii_lowercase().as_str() {
-        "yes" | "true" => StrictHostKeyChecking::Yes,
-        "no" | "false" | "off" | "accept-new" => StrictHostKeyChecking::AcceptNew,
-        _ => StrictHostKeyChecking::Ask,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked(text: &str) -> Address {
-        Address::parse(text).unwrap()
-    }
-
-    #[test]
-    fn what_was_asked_for_wins_over_the_configuration() {
-        let options = DestinationOptions {
-            destination: "cluster".to_owned(),
-            identity_file: Some("~/.ssh/mine".into()),
-            known_hosts: Some("~/known".into()),
-            ..DestinationOptions::default()
-        };
-        let settings = Settings {
-            hostname: Some("login.example".to_owned()),
-            user: Some("config".to_owned()),
-            port: Some(2200),
-            identity_files: vec!["~/.ssh/mine".to_owned(), "%d/.ssh/%r@%h".to_owned()],
-            global_known_hosts: Some(vec![]),
-            ..Settings::default()
-        };
-        let found = assemble(
-            &options,
-            asked("alice@cluster"),
-            settings,
-            Path::new("/home/me"),
-        )
-        .unwrap();
-        assert_eq!(found.user, "alice");
-        assert_eq!(found.hostname, "login.example");
-        assert_eq!(found.port, 2200);
-        assert_eq!(found.host_key_name(), "[login.example]:2200");
-        assert_eq!(
-            found.identity_files,
-            [
-                PathBuf::from("/home/me/.ssh/mine"),
-                PathBuf::from("/home/me/.ssh/alice@login.example")
-            ]
-        );
-        assert_eq!(found.known_hosts, [PathBuf::from("/home/me/known")]);
-        assert_eq!(found.connect_timeout, CONNECT_TIMEOUT);
-    }
-
-    #[test]
-    fn a_configured_host_that_looks_like_an_option_is_refused() {
-        let settings = Settings {
-            hostname: Some("-oProxyCommand=evil".to_owned()),
-            ..Settings::default()
-        };
-        let refused = assemble(
-            &DestinationOptions::default(),
-            asked("alice@cluster"),
-            settings,
-            Path::new("/"),
-        );
-        assert!(matches!(refused, Err(SshError::Resolve { .. })));
-    }
-
-    #[test]
-    fn never_checking_is_read_as_accepting_new_keys_only() {
-        assert_eq!(strictness("no"), StrictHostKeyChecking::AcceptNew);
-        assert_eq!(strictness("true"), StrictHostKeyChecking::Yes);
-        assert_eq!(strictness("ask"), StrictHostKeyChecking::Ask);
     }
 }

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Certificate, HashAlg, PublicKey, PublicKeyOrCertificate};
 
-pub(crate) use entry::wildcard_match;
 use entry::{Entry, Mark};
+pub(crate) use entry::{wildcard_match, wildcard_match_case};
 pub(crate) use remember::remember;
 
 /// A file above this size is not read: no list of hosts is so long.

@@ -1,259 +1,321 @@
-//! A small reader of `~/.ssh/config` for machines without an `ssh` program.
+//! A reader of `~/.ssh/config` for machines without an `ssh` program.
 //!
-//! It knows `Host`, `Include`, `Match all` and the keywords of [`Settings`]; the first value of a keyword counts, as
-//! in OpenSSH. The body of any other `Match` is passed over and noted.
+//! It knows `Host`, `Match`, `Include` and the keywords of [`Settings`]. As in OpenSSH, the first value of a keyword
+//! counts, and a `Match final` makes the files be read twice, the second time with the name that the first gave. The
+//! tests of [`super::differential`] hold it against `ssh -G`.
+//!
+//! Not here: the criteria `localnetwork`, `tagged` and newer ones, whose blocks are passed over and noted, and
+//! `CanonicalizeHostname`, which is noted.
 
+mod include;
+mod lines;
+mod matching;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::address::Address;
-use super::openssh::not_honoured;
-use super::{Settings, strictness};
-use crate::known_hosts::wildcard_match;
+use super::local::{self, Local};
+use super::settings::{Settings, is_yes};
+use super::tokens::{self, Tokens};
+use crate::SshError;
+use crate::prompt::visible;
+use matching::{Subject, Verdict};
 
 /// Deeper inclusion is a loop.
 const DEEPEST: usize = 16;
 /// A configuration file above this size is not one.
 const LARGEST: u64 = 1 << 20;
+/// How long the command of a `Match exec` may take.
+const EXEC_DEADLINE: Duration = Duration::from_secs(15);
 
-/// Returns what the user's and the system's configuration say about a host.
-pub(super) async fn settings(asked: &Address, config: Option<&Path>) -> Settings {
-    let host = asked.host.clone();
-    let files = match config {
-        Some(config) => vec![config.to_path_buf()],
-        None => vec![
-            dot_ssh().join("config"),
-            PathBuf::from("/etc/ssh/ssh_config"),
-        ],
-    };
+/// Returns what the configuration says about a host: the given one, else the user's and the system's.
+pub(super) async fn settings(
+    asked: &Address,
+    config: Option<&Path>,
+    local: &Local,
+) -> Result<Settings, SshError> {
+    let (asked, config, local) = (asked.clone(), config.map(Path::to_owned), local.clone());
+    let runtime = tokio::runtime::Handle::current();
     let read = tokio::task::spawn_blocking(move || {
-        let mut reader = Reader::new(&host);
-        for file in &files {
-            reader.file(file, 0);
-        }
-        reader.finish()
+        let exec =
+            |line: &str| runtime.block_on(local::succeeds(local::shell(line), EXEC_DEADLINE));
+        read(&asked, config.as_deref(), &local, &exec)
     });
-    read.await.unwrap_or_default()
+    read.await.unwrap_or_else(|_| Ok(Settings::default()))
 }
 
-fn dot_ssh() -> PathBuf {
-    std::env::home_dir().unwrap_or_default().join(".ssh")
+fn read(
+    asked: &Address,
+    config: Option<&Path>,
+    local: &Local,
+    exec: &dyn Fn(&str) -> bool,
+) -> Result<Settings, SshError> {
+    let mut reader = Reader::new(asked, local, exec);
+    reader.files(config)?;
+    if reader.wants_final {
+        reader.start_final_pass();
+        reader.files(config)?;
+    }
+    Ok(reader.finish())
+}
+
+/// Whether a file that others can write to is refused, as it may name commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Trusted,
+    Checked,
 }
 
 struct Reader<'a> {
-    host: &'a str,
+    asked: &'a Address,
+    local: &'a Local,
+    exec: &'a dyn Fn(&str) -> bool,
     settings: Settings,
-    seen: Vec<String>,
+    seen: HashSet<String>,
+    /// What `Host` is held against: the name asked for, in the final pass the one found.
+    host: String,
     applies: bool,
+    final_pass: bool,
+    wants_final: bool,
+    /// Where relative includes are looked for.
+    folder: PathBuf,
 }
 
 impl<'a> Reader<'a> {
-    fn new(host: &'a str) -> Self {
-        Self {
-            host,
+    fn new(asked: &'a Address, local: &'a Local, exec: &'a dyn Fn(&str) -> bool) -> Self {
+        let mut reader = Self {
+            asked,
+            local,
+            exec,
             settings: Settings::default(),
-            seen: vec![],
+            seen: HashSet::new(),
+            host: asked.host.clone(),
             applies: true,
+            final_pass: false,
+            wants_final: false,
+            folder: PathBuf::new(),
+        };
+        if let Some(user) = &asked.user {
+            reader.keyword("user", std::slice::from_ref(user));
         }
+        if let Some(port) = asked.port {
+            reader.keyword("port", &[port.to_string()]);
+        }
+        reader
     }
 
-    fn file(&mut self, path: &Path, depth: usize) {
-        if depth > DEEPEST || std::fs::metadata(path).is_ok_and(|file| file.len() > LARGEST) {
-            let path = path.display();
-            self.settings.notes.push(format!(
-                "{path} was not read: it is too large or includes itself"
-            ));
-            return;
-        }
-        if let Ok(text) = std::fs::read_to_string(path) {
-            let outer = self.applies;
-            self.text(&text, depth);
-            self.applies = outer;
-        }
-    }
-
-    fn text(&mut self, text: &str, depth: usize) {
-        let included_in_a_match = self.applies;
-        for line in text.lines() {
-            let Some((key, value)) = key_and_value(line) else {
-                continue;
-            };
-            match key.as_str() {
-                "host" => self.applies = included_in_a_match && host_matches(&value, self.host),
-                "match" => {
-                    self.applies = included_in_a_match && value.eq_ignore_ascii_case("all");
-                    if !self.applies {
-                        self.settings.notes.push(crate::prompt::visible(&format!(
-                            "Match {value} was passed over"
-                        )));
-                    }
+    fn files(&mut self, config: Option<&Path>) -> Result<(), SshError> {
+        let dot_ssh = self.local.home.join(".ssh");
+        self.folder.clone_from(&dot_ssh);
+        match config {
+            Some(config) => match File::open(config) {
+                Ok(_) => self.file(config, 0, Owner::Trusted),
+                Err(error) => {
+                    Err(self.refuse(&format!("{} cannot be read: {error}", config.display())))
                 }
-                "include" if self.applies => {
-                    for path in included(&value) {
-                        self.file(&path, depth + 1);
-                    }
-                }
-                _ if self.applies => self.keyword(&key, &value),
-                _ => {}
+            },
+            None => {
+                self.file(&dot_ssh.join("config"), 0, Owner::Checked)?;
+                self.folder = PathBuf::from("/etc/ssh");
+                self.file(Path::new("/etc/ssh/ssh_config"), 0, Owner::Trusted)
             }
         }
     }
 
-    fn keyword(&mut self, key: &str, value: &str) {
-        if key == "identityfile" {
-            self.settings.identity_files.push(value.to_owned());
-            return;
+    /// Reads a file as a block of its own. One that is not there is passed over.
+    fn file(&mut self, path: &Path, depth: usize, owner: Owner) -> Result<(), SshError> {
+        let shown = path.display();
+        if depth > DEEPEST {
+            return Err(self.refuse(&format!("{shown} includes itself")));
         }
-        if self.seen.iter().any(|seen| seen == key) {
-            return;
+        let Ok(file) = File::open(path) else {
+            return Ok(());
+        };
+        if owner == Owner::Checked && !file.metadata().is_ok_and(|file| self.is_private(&file)) {
+            let reason = format!("{shown} is owned by somebody else or others can write to it");
+            return Err(self.refuse(&reason));
         }
-        self.seen.push(key.to_owned());
-        let settings = &mut self.settings;
-        let yes = value.eq_ignore_ascii_case("yes");
-        match key {
-            "hostname" => settings.hostname = Some(value.replace("%h", self.host)),
-            "user" => settings.user = Some(value.to_owned()),
-            "port" => settings.port = value.parse().ok(),
-            "identitiesonly" => settings.identities_only = yes,
-            "identityagent" => settings.identity_agent = Some(value.to_owned()),
-            "userknownhostsfile" => settings.user_known_hosts = shlex::split(value),
-            "globalknownhostsfile" => settings.global_known_hosts = shlex::split(value),
-            "hostkeyalias" => settings.host_key_alias = Some(value.to_owned()),
-            "stricthostkeychecking" => settings.strict = strictness(value),
-            "connecttimeout" => settings.connect_timeout = value.parse().ok(),
-            "serveraliveinterval" => settings.alive_interval = value.parse().ok(),
-            _ => settings.notes.extend(not_honoured(key, value)),
+        let mut text = Vec::new();
+        let read = file.take(LARGEST + 1).read_to_end(&mut text);
+        if read.is_err() || text.len() as u64 > LARGEST {
+            self.remark(&format!(
+                "{shown} was not read: it is too large or not a file"
+            ));
+            return Ok(());
+        }
+        let outer = self.applies;
+        self.applies = true;
+        let read = self.text(&String::from_utf8_lossy(&text), depth);
+        self.applies = outer;
+        read
+    }
+
+    fn is_private(&self, file: &fs::Metadata) -> bool {
+        [0, self.local.uid].contains(&file.uid()) && file.mode() & 0o022 == 0
+    }
+
+    fn text(&mut self, text: &str, depth: usize) -> Result<(), SshError> {
+        for line in text.lines().filter_map(lines::line) {
+            match line.keyword.as_str() {
+                "match" => self.applies = self.matches(line.rest),
+                // The shell and `parse_jump` read these; nothing is taken from them here.
+                "proxycommand" | "proxyjump" | "knownhostscommand" | "remotecommand" => {
+                    self.keyword(&line.keyword, &[line.rest.to_owned()]);
+                }
+                keyword => {
+                    let Some(words) = lines::words(line.rest) else {
+                        self.remark(&format!("{keyword} {} has an open quote", line.rest));
+                        continue;
+                    };
+                    match keyword {
+                        "host" => self.applies = matching::host_line(&words, &self.host),
+                        "include" if self.applies => self.include(&words, depth)?,
+                        "include" => {}
+                        keyword => self.keyword(keyword, &words),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn include(&mut self, patterns: &[String], depth: usize) -> Result<(), SshError> {
+        for pattern in patterns {
+            for path in include::files(pattern, &self.folder, &self.local.home) {
+                self.file(&path, depth + 1, Owner::Checked)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn matches(&mut self, text: &str) -> bool {
+        let host = self.hostname();
+        let user = self.settings.user.clone();
+        let local_user = self.local.user.as_deref().unwrap_or_default();
+        let subject = Subject {
+            host: &host,
+            original_host: &self.asked.host,
+            user: user.as_deref().unwrap_or(local_user),
+            local_user,
+            final_pass: self.final_pass,
+        };
+        let tokens = Tokens {
+            local: self.local,
+            host: subject.host,
+            alias: subject.original_host,
+            user: subject.user,
+            port: self.settings.port.unwrap_or(22),
+            host_key_alias: self.settings.host_key_alias.as_deref(),
+            jump: self.settings.proxy_jump.as_deref(),
+        };
+        let exec = |command: &str| {
+            let line = tokens.command(command);
+            line.is_ok_and(|line| (self.exec)(&line))
+        };
+        match matching::match_line(text, &subject, &mut self.wants_final, exec) {
+            Verdict::Yes => true,
+            Verdict::No => false,
+            Verdict::NotUnderstood(what) => {
+                self.remark(&format!(
+                    "Match {text} of the ssh configuration was passed over ({what})"
+                ));
+                false
+            }
         }
     }
 
+    fn keyword(&mut self, keyword: &str, words: &[String]) {
+        if !self.applies {
+            return;
+        }
+        // A jump host and a proxy command exclude each other.
+        let slot = match keyword {
+            "proxycommand" => "proxyjump",
+            other => other,
+        };
+        let repeats = matches!(
+            keyword,
+            "identityfile"
+                | "certificatefile"
+                | "localforward"
+                | "remoteforward"
+                | "dynamicforward"
+        );
+        if !repeats && !self.seen.insert(slot.to_owned()) {
+            return;
+        }
+        let asks = |word: &String| is_yes(word) || word.eq_ignore_ascii_case("always");
+        if keyword == "canonicalizehostname" && words.first().is_some_and(asks) {
+            self.remark("CanonicalizeHostname of the ssh configuration is not used");
+        }
+        self.settings.set(keyword, words);
+    }
+
+    /// The name to connect to, as far as it is known.
+    fn hostname(&self) -> String {
+        match &self.settings.hostname {
+            Some(name) if !self.final_pass => tokens::hostname(name, &self.asked.host),
+            Some(name) => name.clone(),
+            None => self.asked.host.clone(),
+        }
+    }
+
+    fn final_hostname(&self) -> String {
+        let name = self.hostname();
+        match name.parse::<IpAddr>() {
+            Ok(address) => address.to_string(),
+            Err(_) => name.to_ascii_lowercase(),
+        }
+    }
+
+    fn start_final_pass(&mut self) {
+        self.host = self.final_hostname();
+        self.settings.hostname = Some(self.host.clone());
+        self.seen.insert("hostname".to_owned());
+        self.final_pass = true;
+    }
+
+    /// Fills in the defaults that depend on what was not set.
     fn finish(mut self) -> Settings {
+        self.settings.hostname = Some(self.final_hostname());
         if self.settings.identity_files.is_empty() {
-            self.settings.identity_files = ["id_rsa", "id_ecdsa", "id_ed25519"]
-                .map(|name| format!("~/.ssh/{name}"))
-                .into();
+            self.settings.identity_files = [
+                "id_rsa",
+                "id_ecdsa",
+                "id_ecdsa_sk",
+                "id_ed25519",
+                "id_ed25519_sk",
+            ]
+            .map(|name| format!("~/.ssh/{name}"))
+            .into();
+        }
+        if !self.seen.contains("updatehostkeys") {
+            self.settings.update_host_keys =
+                self.settings.user_known_hosts.is_none() && !self.seen.contains("verifyhostkeydns");
         }
         self.settings
     }
-}
 
-/// Splits `Key value`, `Key=value` and `Key "value"`.
-fn key_and_value(line: &str) -> Option<(String, String)> {
-    let line = line.trim();
-    if line.starts_with('#') {
-        return None;
-    }
-    let end = line.find(|character: char| character.is_whitespace() || character == '=')?;
-    let (key, rest) = line.split_at_checked(end)?;
-    let rest = rest.trim_start();
-    let value = rest.strip_prefix('=').unwrap_or(rest).trim();
-    let value = match value
-        .strip_prefix('"')
-        .and_then(|inner| inner.strip_suffix('"'))
-    {
-        Some(inner) if !inner.contains('"') => inner,
-        _ => value,
-    };
-    (!value.is_empty()).then(|| (key.to_ascii_lowercase(), value.to_owned()))
-}
-
-fn host_matches(patterns: &str, host: &str) -> bool {
-    let mut matched = false;
-    for pattern in patterns.split_whitespace() {
-        let pattern = pattern.trim_matches('"');
-        match pattern.strip_prefix('!') {
-            Some(not) if wildcard_match(not, host) => return false,
-            Some(_) => {}
-            None => matched |= wildcard_match(pattern, host),
+    fn remark(&mut self, text: &str) {
+        let text = visible(text);
+        if !self.settings.remarks.contains(&text) {
+            self.settings.remarks.push(text);
         }
     }
-    matched
-}
 
-/// The files of an `Include`: paths relative to `~/.ssh`, with wildcards in the last part only.
-fn included(value: &str) -> Vec<PathBuf> {
-    let mut files = vec![];
-    for word in shlex::split(value).unwrap_or_default() {
-        let path = match word.strip_prefix("~/") {
-            Some(rest) => std::env::home_dir().unwrap_or_default().join(rest),
-            None => dot_ssh().join(&word),
-        };
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
-        match (path.parent(), name) {
-            (Some(folder), Some(pattern)) if pattern.contains(['*', '?']) => {
-                let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .filter(|entry| wildcard_match(&pattern, &entry.file_name().to_string_lossy()))
-                    .map(|entry| entry.path())
-                    .collect();
-                found.sort();
-                files.extend(found);
-            }
-            _ => files.push(path),
+    fn refuse(&self, reason: &str) -> SshError {
+        SshError::Resolve {
+            destination: self.asked.host.clone(),
+            reason: visible(reason),
         }
     }
-    files
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn read(text: &str, host: &str) -> Settings {
-        let mut reader = Reader::new(host);
-        reader.text(text, 0);
-        reader.finish()
-    }
-
-    #[test]
-    fn the_first_value_counts_and_blocks_do_not_leak() {
-        let text = "# mine\nUser everyone\nHost login* !login9\n  HostName=%h.example\n  User alice\n  \
-                    Port 2222\n  IdentityFile \"~/.ssh/with space\"\nMatch host login1\n  Port 1\n\
-                    Host *\n  Port 22\n  ProxyJump gate\n  StrictHostKeyChecking yes\n";
-        let found = read(text, "login1");
-        assert_eq!(found.hostname.as_deref(), Some("login1.example"));
-        assert_eq!(found.user.as_deref(), Some("everyone"));
-        assert_eq!(found.port, Some(2222));
-        assert_eq!(found.identity_files, ["~/.ssh/with space"]);
-        assert_eq!(found.strict, crate::StrictHostKeyChecking::Yes);
-        assert!(found.notes.iter().any(|note| note.starts_with("ProxyJump")));
-        assert!(found.notes.iter().any(|note| note.starts_with("Match")));
-        assert_eq!(read(text, "login9").port, Some(22));
-        assert_eq!(read(text, "login9").identity_files.len(), 3);
-    }
-
-    #[test]
-    fn files_are_included_in_order_and_a_loop_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let inner = folder.path().join("10-one");
-        let outer = folder.path().join("config");
-        std::fs::write(&inner, "Host a\n  Port 7\n").unwrap();
-        let include = format!(
-            "Include {}/1*\nInclude {}\nUser u\n",
-            folder.path().display(),
-            outer.display()
-        );
-        std::fs::write(&outer, include).unwrap();
-        let mut reader = Reader::new("a");
-        reader.file(&outer, 0);
-        let found = reader.finish();
-        assert_eq!(found.port, Some(7));
-        assert_eq!(found.user.as_deref(), Some("u"));
-        assert!(
-            found
-                .notes
-                .iter()
-                .any(|note| note.contains("includes itself"))
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn no_file_makes_it_panic(text in any::<String>(), host in "[a-z]{1,8}") {
-            let _ = read(&text, &host);
-        }
-    }
-}
+mod tests;

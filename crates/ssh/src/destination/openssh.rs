@@ -1,13 +1,16 @@
 //! Asking the installed `ssh` what its configuration says about a host: `ssh -G`.
 //!
-//! Invariants: no shell runs; host and user were checked before they become arguments, and follow `--`.
+//! Invariants: no shell of ours runs; host and user were checked before they become arguments, and follow `--`.
 
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::process::Command;
+
 use super::address::Address;
-use super::{Settings, strictness};
+use super::not_honoured;
+use super::settings::Settings;
 use crate::SshError;
 use crate::prompt::visible_end;
 
@@ -19,7 +22,7 @@ pub(super) async fn settings(
     asked: &Address,
     config: Option<&Path>,
 ) -> Result<Option<Settings>, SshError> {
-    let mut command = tokio::process::Command::new("ssh");
+    let mut command = Command::new("ssh");
     command.arg("-G");
     if let Some(config) = config {
         command.arg("-F").arg(config);
@@ -31,6 +34,17 @@ pub(super) async fn settings(
         command.arg("-l").arg(user);
     }
     command.arg("--").arg(&asked.host);
+    // What this `ssh` does without any configuration, beside it.
+    let mut plain = Command::new("ssh");
+    plain.args(["-G", "-F", "none", "--", "localhost"]);
+    let (said, plain) = tokio::join!(run(command, &asked.host), run(plain, &asked.host));
+    let Some(said) = said? else {
+        return Ok(None);
+    };
+    Ok(Some(parse(&said, &plain?.unwrap_or_default())))
+}
+
+async fn run(mut command: Command, host: &str) -> Result<Option<String>, SshError> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = match tokio::time::timeout(DEADLINE, command.output()).await {
         Err(_) => {
@@ -49,99 +63,102 @@ pub(super) async fn settings(
         Ok(Ok(output)) => output,
     };
     if !output.status.success() {
+        let said = visible_end(&String::from_utf8_lossy(&output.stderr), 500);
+        let advice = if said.contains("jumphost loop") {
+            "; give that host a `ProxyJump none` in the ssh configuration"
+        } else {
+            ""
+        };
         return Err(SshError::Resolve {
-            destination: asked.host.clone(),
-            reason: format!(
-                "ssh -G says: {}",
-                visible_end(&String::from_utf8_lossy(&output.stderr), 500)
-            ),
+            destination: host.to_owned(),
+            reason: format!("ssh -G says: {said}{advice}"),
         });
     }
-    Ok(Some(parse(&String::from_utf8_lossy(&output.stdout))))
+    Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
 /// Reads the `key value` lines of `ssh -G`.
-fn parse(text: &str) -> Settings {
+fn parse(said: &str, plain: &str) -> Settings {
     let mut settings = Settings::default();
-    for line in text.lines() {
+    for line in said.lines() {
         let Some((key, value)) = line.trim().split_once(' ') else {
             continue;
         };
         let value = value.trim();
+        if not_honoured::algorithm(key).is_some()
+            && plain.lines().any(|plain| plain.trim() == line.trim())
+        {
+            continue;
+        }
         match key {
-            "hostname" => settings.hostname = Some(value.to_owned()),
-            "user" => settings.user = Some(value.to_owned()),
-            "port" => settings.port = value.parse().ok(),
-            "identityfile" => settings.identity_files.push(unquoted(value)),
-            "identitiesonly" => settings.identities_only = value == "yes",
-            "identityagent" => settings.identity_agent = Some(unquoted(value)),
-            "userknownhostsfile" => settings.user_known_hosts = Some(words(value)),
-            "globalknownhostsfile" => settings.global_known_hosts = Some(words(value)),
-            "hostkeyalias" => settings.host_key_alias = Some(value.to_owned()),
-            "stricthostkeychecking" => settings.strict = strictness(value),
-            "connecttimeout" => settings.connect_timeout = value.parse().ok(),
-            "serveraliveinterval" => settings.alive_interval = value.parse().ok(),
-            _ => settings.notes.extend(not_honoured(key, value)),
+            "userknownhostsfile" | "globalknownhostsfile" => {
+                settings.set(key, &paths(&expanded(value)));
+            }
+            "identityagent" => settings.set(key, &[expanded(value)]),
+            _ => settings.set(key, &[value.to_owned()]),
         }
     }
     settings
 }
 
-/// Says so when an option changes where or as whom `ssh` would log in and this client does not know it.
-pub(super) fn not_honoured(key: &str, value: &str) -> Option<String> {
-    let (name, harmless): (_, &[&str]) = match key {
-        "proxyjump" => ("ProxyJump", &["none"]),
-        "proxycommand" => ("ProxyCommand", &["none"]),
-        "certificatefile" => ("CertificateFile", &["none"]),
-        "pkcs11provider" => ("PKCS11Provider", &["none"]),
-        "knownhostscommand" => ("KnownHostsCommand", &["none"]),
-        "revokedhostkeys" => ("RevokedHostKeys", &["none"]),
-        "bindaddress" => ("BindAddress", &["none"]),
-        "bindinterface" => ("BindInterface", &["none"]),
-        "addressfamily" => ("AddressFamily", &["any"]),
-        "forwardagent" => ("ForwardAgent", &["no"]),
-        _ => return None,
-    };
-    (!harmless.contains(&value)).then(|| {
-        crate::prompt::visible(&format!(
-            "{name} {value} of the ssh configuration is not used"
-        ))
-    })
+/// `ssh -G` has replaced the tokens of these, so that a percent sign stands for itself.
+fn expanded(value: &str) -> String {
+    value.replace('%', "%%")
 }
 
-fn words(value: &str) -> Vec<String> {
-    shlex::split(value).unwrap_or_else(|| value.split_whitespace().map(str::to_owned).collect())
-}
-
-fn unquoted(value: &str) -> String {
-    value.trim_matches('"').to_owned()
+/// A list of paths, which `ssh -G` prints without quotes: a word that does not begin one belongs to the one before.
+fn paths(list: &str) -> Vec<String> {
+    let mut paths: Vec<String> = vec![];
+    for word in list.split(' ') {
+        match paths.last_mut() {
+            Some(path) if path.starts_with(['/', '~']) && !word.starts_with(['/', '~']) => {
+                path.push(' ');
+                path.push_str(word);
+            }
+            _ => paths.push(word.to_owned()),
+        }
+    }
+    paths
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::StrictHostKeyChecking;
+    use proptest::prelude::*;
 
     #[test]
     fn the_lines_of_ssh_g_become_settings() {
         let settings = parse(
             "host cluster\nuser alice\nhostname login.example\nport 2222\nidentitiesonly yes\n\
              stricthostkeychecking accept-new\nidentityfile ~/.ssh/a\nidentityfile ~/.ssh/b key\n\
-             userknownhostsfile /home/me/.ssh/known_hosts /home/me/.ssh/known_hosts2\n\
+             userknownhostsfile /home/me/.ssh/known_hosts /home/me/my hosts/100%\n\
              globalknownhostsfile /etc/ssh/ssh_known_hosts\nconnecttimeout none\n\
-             serveraliveinterval 30\nproxyjump gate\nforwardagent no\ngarbage\n",
+             serveraliveinterval 30\nproxyjump gate\nforwardagent no\nhashknownhosts yes\n\
+             ciphers aes128-ctr\nmacs hmac-sha1\nknownhostscommand none\ngarbage\n",
+            "macs hmac-sha1\nciphers aes256-ctr\n",
         );
         assert_eq!(settings.hostname.as_deref(), Some("login.example"));
         assert_eq!(settings.port, Some(2222));
         assert_eq!(settings.identity_files, ["~/.ssh/a", "~/.ssh/b key"]);
-        assert!(settings.identities_only);
+        assert!(settings.identities_only && settings.hash_known_hosts);
         assert_eq!(settings.strict, StrictHostKeyChecking::AcceptNew);
-        assert_eq!(settings.user_known_hosts.unwrap().len(), 2);
+        assert_eq!(
+            settings.user_known_hosts.unwrap(),
+            ["/home/me/.ssh/known_hosts", "/home/me/my hosts/100%%"]
+        );
         assert_eq!(settings.connect_timeout, None);
         assert_eq!(settings.alive_interval, Some(30));
-        assert_eq!(
-            settings.notes,
-            ["ProxyJump gate of the ssh configuration is not used"]
-        );
+        assert_eq!(settings.proxy_jump.as_deref(), Some("gate"));
+        assert_eq!(settings.algorithms, ["Ciphers"]);
+        assert!(settings.unused.is_empty());
+        assert!(settings.needs_openssh.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(said in any::<String>(), plain in any::<String>()) {
+            let _ = parse(&said, &plain);
+        }
     }
 }

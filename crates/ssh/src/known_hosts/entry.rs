@@ -103,8 +103,13 @@ impl Hosts {
     }
 }
 
-/// Matches `*` and `?`, without regard to case, in time that grows with the product of the lengths.
+/// Matches `*` and `?`, without regard to case.
 pub(crate) fn wildcard_match(pattern: &str, name: &str) -> bool {
+    wildcard_match_case(&pattern.to_ascii_lowercase(), &name.to_ascii_lowercase())
+}
+
+/// Matches `*` and `?` in time that grows with the product of the lengths.
+pub(crate) fn wildcard_match_case(pattern: &str, name: &str) -> bool {
     let pattern = pattern.as_bytes();
     let name = name.as_bytes();
     let (mut at, mut seen) = (0, 0);
@@ -120,7 +125,7 @@ pub(crate) fn wildcard_match(pattern: &str, name: &str) -> bool {
                 at += 1;
                 seen += 1;
             }
-            (Some(one), Some(other)) if one.eq_ignore_ascii_case(other) => {
+            (Some(one), Some(other)) if one == other => {
                 at += 1;
                 seen += 1;
             }
