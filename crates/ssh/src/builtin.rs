@@ -8,6 +8,8 @@
 mod first_contact;
 mod route;
 
+pub(crate) use route::{HELLO_DEADLINE, MOST_NOISE, split_hello};
+
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,9 +21,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::bootstrap;
+use crate::bootstrap::{self, Shell, Task};
 use crate::channel::ChannelStream;
 use crate::connection::{AgentLine, NodeOptions, NodeStream, Route};
+use crate::exec::{Command, Output};
 use crate::facts::LoginFacts;
 use crate::login::{self, Secrets};
 use crate::session::{Client, Session};
@@ -202,6 +205,26 @@ impl std::fmt::Debug for Builtin {
             .field("closed", &*self.inner.opener.closed.borrow())
             .field("channels_opened", &self.channels_opened())
             .finish_non_exhaustive()
+    }
+}
+
+impl Shell for Opener {
+    /// Runs it on a channel of its own. The user's login shell interprets nothing but the name of `sh`, or a line of
+    /// which [`bootstrap`] knows that every shell reads it alike.
+    async fn run(&self, task: Task<'_>) -> Result<Output, SshError> {
+        let (line, input) = if task.input.is_empty() {
+            ("/bin/sh".to_owned(), task.script.to_owned().into())
+        } else {
+            (format!("/bin/sh -c '{}'", task.script), task.input)
+        };
+        let command = Command {
+            step: task.step,
+            line: &line,
+            input,
+            deadline: task.deadline,
+            until: task.until,
+        };
+        command.run(self.session().await?).await
     }
 }
 

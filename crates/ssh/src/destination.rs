@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::SshError;
-use address::Address;
+pub(crate) use address::Address;
 use tokens::Tokens;
 
 /// How long one address may take to answer when the configuration does not say.
@@ -141,6 +141,20 @@ struct Settings {
     notes: Vec<String>,
 }
 
+impl DestinationOptions {
+    /// The host as `ssh` is to be told it, with the user and the port if they were named.
+    pub(crate) fn asked(&self) -> Result<Address, SshError> {
+        let named = Address::parse(self.host.as_deref().unwrap_or(&self.destination))?;
+        let asked = Address {
+            host: named.host,
+            user: self.user.clone().or(named.user),
+            port: self.port.or(named.port),
+        };
+        asked.check()?;
+        Ok(asked)
+    }
+}
+
 impl Destination {
     /// Resolves what the user named.
     ///
@@ -148,13 +162,7 @@ impl Destination {
     ///
     /// [`SshError::Resolve`] if it does not name a host or the configuration cannot be read.
     pub async fn resolve(options: &DestinationOptions) -> Result<Self, SshError> {
-        let named = Address::parse(options.host.as_deref().unwrap_or(&options.destination))?;
-        let asked = Address {
-            host: named.host,
-            user: options.user.clone().or(named.user),
-            port: options.port.or(named.port),
-        };
-        asked.check()?;
+        let asked = options.asked()?;
         let settings = match openssh::settings(&asked, options.ssh_config.as_deref()).await? {
             Some(settings) => settings,
             None => config_file::settings(&asked, options.ssh_config.as_deref()).await,

@@ -15,7 +15,7 @@ use crate::person::Person;
 use crate::server::{Server, until};
 
 /// The agent of this workspace: what `HPCCLIENT_AGENT` names, or a fresh build.
-fn agent_binary() -> AgentBinary {
+pub(crate) fn agent_binary() -> AgentBinary {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let path = BUILT.get_or_init(|| {
         if let Some(given) = std::env::var_os("HPCCLIENT_AGENT") {
@@ -42,7 +42,7 @@ fn agent_binary() -> AgentBinary {
     AgentBinary { path: path.clone() }
 }
 
-fn node(server: &Server) -> NodeOptions {
+pub(crate) fn node(server: &Server) -> NodeOptions {
     NodeOptions {
         home: Some(server.path("node home").display().to_string()),
     }
@@ -55,14 +55,14 @@ async fn connect(server: &Server) -> Connection {
 }
 
 /// The daemon of a test. Ends when dropped.
-struct Daemon {
-    line: AgentLine,
-    socket: String,
-    pid: i32,
+pub(crate) struct Daemon {
+    pub(crate) line: AgentLine,
+    pub(crate) socket: String,
+    pub(crate) pid: i32,
 }
 
 impl Daemon {
-    fn new(line: AgentLine) -> Self {
+    pub(crate) fn new(line: AgentLine) -> Self {
         let hello: serde_json::Value = serde_json::from_str(&line.json).unwrap();
         Self {
             line,
@@ -88,7 +88,7 @@ impl Drop for Daemon {
     }
 }
 
-async fn status(mut stream: AgentStream) -> String {
+pub(crate) async fn status(mut stream: AgentStream) -> String {
     let request = b"GET /v1/status HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n";
     stream.write_all(request).await.unwrap();
     let mut answer = String::new();

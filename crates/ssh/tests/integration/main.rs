@@ -13,6 +13,7 @@ mod agent;
 mod answers;
 mod host_keys;
 mod login;
+mod openssh;
 mod person;
 mod server;
 mod streams;
