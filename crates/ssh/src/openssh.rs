@@ -17,6 +17,7 @@ mod talk;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use bytes::Buf as _;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
 
@@ -307,29 +308,21 @@ async fn silence(mut asking: watch::Receiver<bool>) {
 /// Starts a script and waits for its hello line; returns its JSON, or what came instead.
 async fn hello(talk: &mut Talk, script: &str) -> Result<Result<String, String>, SshError> {
     let mut finder = talk.start(script).await?;
-    let fresh = finder.clone();
-    let mut read: Vec<u8> = vec![];
     loop {
-        let found = finder.look(&talk.unread);
-        if let Some((_, end)) = found.end {
-            // A hello may still be in front of the end.
-            read.extend_from_slice(talk.unread.get(..found.before).unwrap_or_default());
-            if split_hello(&read).is_none() {
-                let _ = talk.unread.split_to(end);
-                talk.turn = Turn::Idle;
-                return Ok(Err(String::from_utf8_lossy(&read).into_owned()));
-            }
-            let _ = talk.unread.split_to(found.before);
-        } else {
-            read.extend_from_slice(&talk.unread);
-            talk.unread.clear();
-        }
-        if let Some((json, rest)) = split_hello(&read) {
-            let mut unread = bytes::BytesMut::from(&rest[..]);
-            unread.extend_from_slice(&talk.unread);
-            talk.unread = unread;
-            talk.turn = Turn::Streaming(fresh);
+        finder.look(&talk.unread);
+        let read = talk.unread.get(..finder.ready()).unwrap_or_default();
+        if let Some((json, rest)) = split_hello(read) {
+            let line = read.len() - rest.len();
+            talk.unread.advance(line);
+            finder.taken(line);
+            talk.turn = Turn::Streaming(finder);
             return Ok(Ok(String::from_utf8_lossy(&json).into_owned()));
+        }
+        if let Some((_, end)) = finder.end() {
+            let noise = String::from_utf8_lossy(read).into_owned();
+            talk.unread.advance(end);
+            talk.turn = Turn::Idle;
+            return Ok(Err(noise));
         }
         if read.len() > MOST_NOISE {
             return Err(SshError::Closed {

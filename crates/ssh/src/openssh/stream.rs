@@ -8,11 +8,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedMutexGuard;
+use tokio_util::io::poll_read_buf;
 
 use super::Inner;
-use super::talk::{Talk, Turn};
+use super::talk::{CHUNK, Talk, Turn};
 
 /// The stream. Whoever has it has the conversation.
 #[derive(Debug)]
@@ -35,33 +37,28 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let talk = &mut *self.talk;
-        if buffer.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let start = buffer.filled().len();
         while let Turn::Streaming(finder) = &mut talk.turn {
-            if talk.unread.is_empty() {
-                ready!(Pin::new(&mut talk.stdout).poll_read(cx, buffer))?;
-            } else {
-                let count = talk.unread.len().min(buffer.remaining());
+            let count = finder.ready().min(buffer.remaining());
+            if count > 0 {
                 buffer.put_slice(&talk.unread.split_to(count));
+                finder.taken(count);
+                break;
             }
-            let fresh = buffer.filled().get(start..).unwrap_or_default();
-            if fresh.is_empty() {
+            if buffer.remaining() == 0 {
+                break;
+            }
+            if let Some((_, end)) = finder.end() {
+                talk.unread.advance(end);
+                talk.turn = Turn::Idle;
+                break;
+            }
+            talk.unread.reserve(CHUNK);
+            let stdout = Pin::new(&mut talk.stdout);
+            if ready!(poll_read_buf(stdout, cx, &mut talk.unread))? == 0 {
                 talk.turn = Turn::Busy;
                 break;
             }
-            let found = finder.look(fresh);
-            if let Some((_, end)) = found.end {
-                let mut rest = bytes::BytesMut::from(fresh.get(end..).unwrap_or_default());
-                rest.extend_from_slice(&talk.unread);
-                talk.unread = rest;
-                talk.turn = Turn::Idle;
-            }
-            buffer.set_filled(start + found.before);
-            if found.before > 0 {
-                break;
-            }
+            finder.look(&talk.unread);
         }
         Poll::Ready(Ok(()))
     }

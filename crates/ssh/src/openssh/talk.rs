@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{ChildStdin, ChildStdout};
 
@@ -19,16 +19,17 @@ use crate::bootstrap::Task;
 use crate::exec::{Output, keep};
 
 /// What the user's login shell is told to run: POSIX shells, csh and fish all hand the text between the quotes on as it
-/// is. `dd` reads byte by byte, because what follows the text is the command's.
-pub(super) const REMOTE_COMMAND: &str = "/bin/sh -c 'echo; echo @hpcclient ready; IFS= read -r n; \
+/// is. `dd` reads byte by byte, because what follows the text is the command's. The mark leaves in one piece: `b` is the
+/// line feed in front of it.
+pub(super) const REMOTE_COMMAND: &str = "/bin/sh -c 'echo; echo @hpcclient ready; IFS= read -r n; b=$(echo; echo x); b=${b%x}; \
     while IFS= read -r l; do case $l in \"$n \"*) t=$(dd bs=1 count=\"${l#* }\" 2>/dev/null); \
-    (eval \"$t\") && c=0 || c=$?; echo; echo \"@hpcclient $n=$c\";; esac; done'";
+    (eval \"$t\") && c=0 || c=$?; echo \"$b@hpcclient $n=$c\";; esac; done'";
 
 const READY: &[u8] = b"\n@hpcclient ready\n";
 /// How much a profile may print before that.
 const MOST_NOISE: usize = 1 << 20;
 /// How much is handed over or taken at once.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 /// How long a piece of input may wait for the node.
 const STALLED: Duration = Duration::from_secs(60);
 /// How long a command that nobody wants any more may take to end by itself.
@@ -146,12 +147,14 @@ impl Talk {
 
     async fn pass_over(&mut self, finder: &mut Finder) -> Result<(), SshError> {
         loop {
-            let found = finder.look(&self.unread);
-            if let Some((_, end)) = found.end {
-                let _ = self.unread.split_to(end);
+            finder.look(&self.unread);
+            if let Some((_, end)) = finder.end() {
+                self.unread.advance(end);
                 return Ok(());
             }
-            self.unread.clear();
+            let ready = finder.ready();
+            self.unread.advance(ready);
+            finder.taken(ready);
             self.more().await?;
         }
     }
@@ -221,15 +224,15 @@ async fn receive(
 ) -> Result<Output, SshError> {
     let mut output = Output::default();
     loop {
-        let found = finder.look(unread);
-        let piece: Bytes = unread.split_to(found.before).freeze();
-        keep(&mut output.stdout, &piece);
-        if let Some((code, end)) = found.end {
-            let _ = unread.split_to(end - found.before);
+        finder.look(unread);
+        let ready = finder.ready();
+        keep(&mut output.stdout, &unread.split_to(ready));
+        finder.taken(ready);
+        if let Some((code, end)) = finder.end() {
+            unread.advance(end);
             output.status = Some(code);
             return Ok(output);
         }
-        unread.clear();
         unread.reserve(CHUNK);
         if stdout.read_buf(unread).await.unwrap_or(0) == 0 {
             return Err(lost());
