@@ -12,5 +12,6 @@ mod isolation;
 mod login;
 mod loss;
 mod notebook;
+mod openssh;
 mod shell;
 mod storage;

@@ -1,7 +1,6 @@
-//! Getting the agent onto the node and started: one exec when it is there, three when it has to be uploaded first.
+//! Getting the agent onto the node and started: one task when it is there, three when it has to be uploaded first.
 //!
-//! `connection` calls [`ensure`]. What runs on the node is `bootstrap/node.sh`, sent to the standard input of a
-//! `/bin/sh`, so that the user's login shell interprets nothing but that name.
+//! Both transports call [`ensure`] with their way to a [`Shell`] on the node. What runs there is `bootstrap/node.sh`.
 //!
 //! Invariants: a binary gets its name only after its length and checksum were compared on the node; names hold the
 //! checksum, so that two versions never meet; every step has a deadline.
@@ -15,8 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::agent_binary::LoadedAgent;
-use crate::builtin::Opener;
-use crate::exec::{Command, Output};
+use crate::exec::Output;
 use crate::prompt::{visible, visible_end};
 use crate::{AgentBinary, AgentLine, NodeOptions, Prompter, SshError};
 use answer::{Answer, END};
@@ -29,9 +27,27 @@ const UPLOAD_DEADLINE: Duration = Duration::from_secs(900);
 /// What has to stay free beside the binary.
 const SPARE: u64 = 1 << 20;
 
+/// A `/bin/sh` on the node.
+pub(crate) trait Shell: Sync {
+    /// Runs a task to its end.
+    fn run(&self, task: Task<'_>) -> impl Future<Output = Result<Output, SshError>> + Send;
+}
+
+/// Something for a [`Shell`] to do.
+pub(crate) struct Task<'a> {
+    /// What it does, for the error when it takes too long.
+    pub(crate) step: &'static str,
+    pub(crate) script: &'a str,
+    /// What the script finds on its standard input; it reads exactly that much.
+    pub(crate) input: Bytes,
+    pub(crate) deadline: Duration,
+    /// The output after which nothing more is waited for: a process in the background may hold on to it.
+    pub(crate) until: Option<&'a [u8]>,
+}
+
 /// Has the agent run on the node and returns its hello line.
 pub(crate) async fn ensure(
-    opener: &Opener,
+    shell: &impl Shell,
     binary: &AgentBinary,
     node: &NodeOptions,
     prompter: &dyn Prompter,
@@ -39,7 +55,7 @@ pub(crate) async fn ensure(
     let agent = binary.load().await?;
     let home = node.home.as_deref().unwrap_or_default();
     prompter.progress("starting the agent");
-    let answer = script(opener, home, &agent, "start", None).await?;
+    let answer = script(shell, home, &agent, "start", None).await?;
     let folder = match read(&answer, &agent)? {
         Step::Running(line) => return Ok(line),
         Step::Absent(folder) => folder,
@@ -51,9 +67,9 @@ pub(crate) async fn ensure(
     )]
     let size = agent.bytes.len() as f64 / 1e6;
     prompter.progress(&format!("installing the agent ({size:.1} MB)"));
-    let temporary = upload(opener, &agent, &answer, &folder).await?;
+    let temporary = upload(shell, &agent, &answer, &folder).await?;
     prompter.progress("starting the agent");
-    let answer = script(opener, home, &agent, "install", Some(&temporary)).await?;
+    let answer = script(shell, home, &agent, "install", Some(&temporary)).await?;
     match read(&answer, &agent)? {
         Step::Running(line) => Ok(line),
         Step::Absent(_) => Err(SshError::Upload {
@@ -69,7 +85,7 @@ enum Step {
 }
 
 async fn script(
-    opener: &Opener,
+    shell: &impl Shell,
     home: &str,
     agent: &LoadedAgent,
     step: &str,
@@ -92,14 +108,14 @@ async fn script(
         text.push_str(&format!("{name}={quoted}\n"));
     }
     text.push_str(SCRIPT);
-    let command = Command {
+    let task = Task {
         step: "the start of the agent",
-        line: "/bin/sh",
-        input: Bytes::from(text),
+        script: &text,
+        input: Bytes::new(),
         deadline: SCRIPT_DEADLINE,
         until: Some(END),
     };
-    let output = command.run(opener.session().await?).await?;
+    let output = shell.run(task).await?;
     Answer::parse(&output.stdout).ok_or_else(|| SshError::Probe {
         output: visible_end(&output.text(), 1_000),
     })
@@ -179,7 +195,7 @@ fn free_bytes(answer: &Answer) -> Option<u64> {
 
 /// Sends the binary to a new name beside its final one and returns that name.
 async fn upload(
-    opener: &Opener,
+    shell: &impl Shell,
     agent: &LoadedAgent,
     answer: &Answer,
     folder: &str,
@@ -187,27 +203,26 @@ async fn upload(
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let unique = now.unwrap_or_default().as_nanos();
     let temporary = format!("{folder}/.upload-{}-{unique}", std::process::id());
-    let line = upload_command(&temporary)?;
-    let command = Command {
+    let task = Task {
         step: "the upload of the agent",
-        line: &line,
+        script: &upload_script(&temporary, agent.bytes.len())?,
         input: agent.bytes.clone(),
         deadline: UPLOAD_DEADLINE,
         until: None,
     };
-    let output = command.run(opener.session().await?).await?;
+    let output = shell.run(task).await?;
     if output.status == Some(0) {
         return Ok(temporary);
     }
     Err(upload_failure(&output, agent, answer, folder))
 }
 
-/// The command that keeps its input in a new file, and nothing of it when it does not fit: what is
+/// The script that keeps its input in a new file, and nothing of it when it does not fit: what is
 /// left of it would fill the rest of a full disk, once for each try.
-fn upload_command(path: &str) -> Result<String, SshError> {
+fn upload_script(path: &str, size: usize) -> Result<String, SshError> {
     let path = quoted(path)?;
     Ok(format!(
-        "/bin/sh -c 'umask 077; cat >{path} || {{ rm -f {path}; exit 1; }}'"
+        "umask 077; head -c {size} >{path} || {{ rm -f {path}; exit 1; }}"
     ))
 }
 
@@ -299,8 +314,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = |limit: &str, name: &str| {
             let path = folder.path().join(name);
-            let line = upload_command(path.to_str().unwrap()).unwrap();
-            let line = format!("head -c 100000 /dev/zero | (ulimit -f {limit}; {line})");
+            let script = upload_script(path.to_str().unwrap(), 100_000).unwrap();
+            let line = format!("head -c 200000 /dev/zero | (ulimit -f {limit}; {script})");
             let mut shell = std::process::Command::new("/bin/sh");
             let ended = shell.args(["-c", &line]).output().unwrap();
             (ended.status.success(), path.exists())
@@ -312,7 +327,7 @@ mod tests {
     #[test]
     fn a_quota_is_no_space() {
         let output = Output {
-            stderr: b"cat: write error: Disk quota exceeded\n".to_vec(),
+            stderr: b"head: write error: Disk quota exceeded\n".to_vec(),
             ..Output::default()
         };
         let error = upload_failure(

@@ -15,6 +15,8 @@ mod route;
 mod tasks;
 mod way;
 
+pub(crate) use route::{HELLO_DEADLINE, MOST_NOISE, split_hello};
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::SshError;
+pub(crate) use address::Address;
 
 /// What the user named: a destination, and what the cluster's configuration says about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,6 +125,20 @@ pub struct Destination {
     pub options: DestinationOptions,
     /// Options of the configuration that are not honoured, for the user to read.
     pub notes: Vec<String>,
+}
+
+impl DestinationOptions {
+    /// The host as `ssh` is to be told it, with the user and the port if they were named.
+    pub(crate) fn asked(&self) -> Result<Address, SshError> {
+        let named = Address::parse(self.host.as_deref().unwrap_or(&self.destination))?;
+        let asked = Address {
+            host: named.host,
+            user: self.user.clone().or(named.user),
+            port: self.port.or(named.port),
+        };
+        asked.check()?;
+        Ok(asked)
+    }
 }
 
 impl Destination {

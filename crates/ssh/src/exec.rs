@@ -142,7 +142,7 @@ impl Command<'_> {
     }
 }
 
-fn keep(kept: &mut Vec<u8>, data: &[u8]) {
+pub(crate) fn keep(kept: &mut Vec<u8>, data: &[u8]) {
     let room = OUTPUT_KEPT.saturating_sub(kept.len());
     kept.extend_from_slice(data.get(..room).unwrap_or(data));
 }

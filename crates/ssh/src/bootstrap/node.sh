@@ -1,4 +1,4 @@
-# Runs on the node, in any POSIX shell, from standard input. The lines before this one set
+# Runs on the node, in any POSIX shell. The lines before this one set
 #   hpc_step  start | install        hpc_home  HPCCLIENT_HOME, or empty
 #   hpc_sha   the binary's SHA-256   hpc_id    its first 16 digits
 #   hpc_tmp, hpc_size                where the binary was uploaded, and its length (install only)

@@ -11,6 +11,8 @@ use russh::{Channel, ChannelOpenFailure, Disconnect};
 use tokio::sync::watch;
 
 use crate::SshError;
+use crate::bootstrap::{Shell, Task};
+use crate::exec::{Command, Output};
 use crate::session::{Client, Session};
 
 /// How long the server may take to open a channel.
@@ -136,5 +138,25 @@ impl Opener {
                 after: OPEN_DEADLINE,
             }),
         }
+    }
+}
+
+impl Shell for Opener {
+    /// Runs it on a channel of its own. The user's login shell interprets nothing but the name of `sh`, or a line of
+    /// which [`bootstrap`] knows that every shell reads it alike.
+    async fn run(&self, task: Task<'_>) -> Result<Output, SshError> {
+        let (line, input) = if task.input.is_empty() {
+            ("/bin/sh".to_owned(), task.script.to_owned().into())
+        } else {
+            (format!("/bin/sh -c '{}'", task.script), task.input)
+        };
+        let command = Command {
+            step: task.step,
+            line: &line,
+            input,
+            deadline: task.deadline,
+            until: task.until,
+        };
+        command.run(self.session().await?).await
     }
 }

@@ -18,9 +18,9 @@ use crate::prompt::visible_end;
 use crate::{SshError, bootstrap};
 
 /// How long `hpcagent connect` may take to say hello; it may have to start the agent.
-const HELLO_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const HELLO_DEADLINE: Duration = Duration::from_secs(60);
 /// How much a profile may print before the hello line.
-const MOST_NOISE: usize = 256 << 10;
+pub(crate) const MOST_NOISE: usize = 256 << 10;
 const HELLO: &[u8] = b"hpcclient-hello ";
 
 /// Opens a stream the way that worked before, or finds one.
@@ -129,7 +129,7 @@ async fn hello(stream: &mut ChannelStream) -> Result<Vec<u8>, String> {
 }
 
 /// Finds a complete hello line and splits what was read into its JSON and what follows the line.
-fn split_hello(read: &[u8]) -> Option<(Vec<u8>, Bytes)> {
+pub(crate) fn split_hello(read: &[u8]) -> Option<(Vec<u8>, Bytes)> {
     let mut start = 0;
     for line in read.split_inclusive(|byte| *byte == b'\n') {
         start += line.len();

@@ -7,10 +7,10 @@ use crate::prompt::visible;
 
 /// The parts of a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) host: String,
-    pub(super) user: Option<String>,
-    pub(super) port: Option<u16>,
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) user: Option<String>,
+    pub(crate) port: Option<u16>,
 }
 
 impl Address {

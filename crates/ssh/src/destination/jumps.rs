@@ -28,13 +28,7 @@ pub(super) async fn resolve(options: &DestinationOptions) -> Result<Destination,
         local: Local::here().await,
         ticket: OnceCell::new(),
     };
-    let named = Address::parse(options.host.as_deref().unwrap_or(&options.destination))?;
-    let asked = Address {
-        host: named.host,
-        user: options.user.clone().or(named.user),
-        port: options.port.or(named.port),
-    };
-    asked.check()?;
+    let asked = options.asked()?;
     resolver.resolve(options, &asked, &[], true).await
 }
 

@@ -57,8 +57,8 @@ async fn connect(server: &Server) -> Connection {
 /// The daemon of a test. Ends when dropped.
 pub(crate) struct Daemon {
     pub(crate) line: AgentLine,
-    socket: String,
-    pid: i32,
+    pub(crate) socket: String,
+    pub(crate) pid: i32,
 }
 
 impl Daemon {

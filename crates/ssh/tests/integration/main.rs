@@ -15,6 +15,7 @@ mod host_keys;
 mod jumps;
 mod login;
 mod nodes;
+mod openssh;
 mod person;
 mod server;
 mod streams;
