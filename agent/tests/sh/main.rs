@@ -301,7 +301,7 @@ fn a_person_types_completes_interrupts_and_leaves() {
     terminal.type_keys("\u{4}");
     assert_eq!(terminal.leave(), Some(4));
 
-    let history = node.home.path().join("node/state/sh_history");
+    let history = node.home.path().join("node/state/node");
     assert_eq!(
         fs::metadata(&history).unwrap().permissions().mode() & 0o777,
         0o600
