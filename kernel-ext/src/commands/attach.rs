@@ -48,11 +48,11 @@ async fn show(cluster: String, id: RunId, follow: bool) -> anyhow::Result<u8> {
         Err(error) if follow => report::to_api_error(&error),
         shown => return shown,
     };
-    if error.code != ErrorCode::OtherNode {
+    // The bridge goes to the run's node by itself; an error that names it says that it could not.
+    let Some(node) = &error.node else {
         return Err(error.into());
-    }
+    };
     stream(&cluster, id, false, &mut held, &mut output).await?;
-    let node = error.node.as_deref().unwrap_or("another node");
     let text = format!("that is stored so far; the run is on {node}, which cannot be reached now");
     output.note(&text).await;
     Ok(output::UNKNOWN)

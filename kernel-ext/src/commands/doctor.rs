@@ -16,10 +16,7 @@ use std::io::{IsTerminal as _, Write as _};
 use hpcclient_client::{Agent, ClientError};
 use hpcclient_protocol::{ApiError, ErrorCode, bridge::ClusterStatus};
 
-use self::{
-    finding::{Finding, State, text},
-    local::Target,
-};
+use self::finding::{Finding, State, text};
 use super::{
     ClusterArgument,
     login::{self, Answers},
