@@ -66,7 +66,7 @@ async fn examine(asked: &str, offline: bool) -> Vec<Finding> {
             findings.extend(access::look(&target, &status).await);
             beyond(&agent, &mut findings).await;
         }
-        Err(error) => findings.push(refused(error.into())),
+        Err(error) => findings.push(refused(&error.into())),
     }
     findings
 }
@@ -96,12 +96,12 @@ async fn beyond(agent: &Agent, findings: &mut Vec<Finding>) {
 }
 
 /// Names the step of a login that failed.
-fn refused(error: ApiError) -> Finding {
+fn refused(error: &ApiError) -> Finding {
     let check = match error.code {
         ErrorCode::HostKeyUnknown | ErrorCode::HostKeyChanged => "host key",
         ErrorCode::AuthFailed => "authentication",
         ErrorCode::AgentFailed | ErrorCode::NoSpace | ErrorCode::VersionMismatch => "agent",
         _ => "login",
     };
-    Finding::of_error(check, &error)
+    Finding::of_error(check, error)
 }
