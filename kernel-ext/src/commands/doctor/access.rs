@@ -103,7 +103,7 @@ fn route(status: &ClusterStatus) -> Option<Finding> {
              (AllowStreamLocalForwarding no or DisableForwarding yes)"
         }
     };
-    let mut detail = format!("{way}; no TCP port, as anybody on the node could connect to it");
+    let mut detail = format!("{way}; no TCP port, which all users of the node could connect to");
     if let (Some(via), Some(node)) = (&status.via, &status.node) {
         detail.push_str(&format!(
             "; the login landed on {via}, a hop leads to {node}"

@@ -47,10 +47,9 @@ fn system(status: &AgentStatus, facts: &NodeFacts) -> Vec<Finding> {
     let glibc = facts.glibc.as_deref().unwrap_or("of unknown version");
     let system = format!("{}, {}, glibc {glibc}", facts.kernel, facts.arch);
     let agent = format!(
-        "{} as process {} of {}, {} resident; {} running, {} queued, {} sessions",
+        "{}, process {}, {}; {} running, {} queued, {} sessions",
         hello.version,
         hello.pid,
-        status.user,
         bytes(status.resident),
         status.running,
         status.queued,
