@@ -9,6 +9,7 @@ mod events;
 pub mod failure;
 mod files;
 mod live;
+mod node;
 mod range;
 mod runs;
 mod sessions;
@@ -58,6 +59,7 @@ pub fn description() -> openapi::OpenApi {
 fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(status::router())
+        .merge(node::router())
         .merge(runs::router())
         .merge(streams::router())
         .merge(sessions::router())

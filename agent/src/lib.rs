@@ -10,6 +10,7 @@ pub mod hello;
 pub mod http;
 pub mod log;
 pub mod media;
+pub mod node;
 pub mod place;
 pub mod runs;
 pub mod serve;

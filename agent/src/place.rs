@@ -2,6 +2,8 @@
 //!
 //! Called by every way to start the agent. The run directory holds this node's sockets and locks;
 //! its random name is recorded in `<state>/node/<host>.json`, so every start finds the same one.
+//! The state root may be shared by many nodes: under `node/` each file bears its node's name, under
+//! `runs/` each folder has one writer.
 //! Invariants: a run directory is used only when it is ours, a real directory and mode 0700; all
 //! starts on one node agree on it, also when two come at the same time.
 //! Not here: what lies in the state root (`store`), who listens on the socket (`serve`).
@@ -94,6 +96,15 @@ impl Place {
     #[must_use]
     pub fn session_socket(&self, session: &SessionId) -> PathBuf {
         self.run_dir.join(format!("s-{session}"))
+    }
+
+    /// Returns the file that `hpcagent sh` keeps its lines in. Each node has its own: appending to one
+    /// file from two nodes loses lines on network file systems.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.state
+            .join("node")
+            .join(format!("{}.history", self.host))
     }
 
     /// Returns the node's name.
@@ -311,7 +322,7 @@ fn write_record(record: &Path, run_dir: &Path) -> Result<bool> {
 }
 
 /// Local to each node, there on every system, and short enough for a socket's path.
-const RUN_DIR_PARENT: &str = "/tmp";
+pub(crate) const RUN_DIR_PARENT: &str = "/tmp";
 
 const ATTEMPTS: usize = 16;
 

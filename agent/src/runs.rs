@@ -42,7 +42,7 @@ use self::{
 };
 use crate::{
     clock,
-    environment::Environment,
+    environment::{Environment, Variables},
     place::Place,
     shim::{self, control::FromShim},
     store::{RunDir, RunRecord, Store},
@@ -234,15 +234,26 @@ impl Runs {
         }
         let (dir, run) = self.stored(id).await?;
         if mode == Mode::Follow && !run.state.is_final() {
-            return Err(if run.host == self.0.place.host() {
+            return Err(if self.is_ours(&run) {
                 RunError::Unreachable { id }
             } else {
                 RunError::OtherNode { id, host: run.host }
             });
         }
         let at = from.offsets(run.sizes);
-        let reader = self.blocking(move || Ok(dir.reader(at)?)).await?;
+        let grows = !run.state.is_final();
+        let reader = self
+            .blocking(move || {
+                let reader = dir.reader(at)?;
+                Ok(if grows { reader.of_growing() } else { reader })
+            })
+            .await?;
         Ok(Follower::stored(run, reader))
+    }
+
+    /// Returns the environment of the user's login shell, and waits until it is known.
+    pub async fn login_environment(&self) -> Arc<Variables> {
+        self.0.environment.login().await
     }
 
     /// Returns the events.
@@ -292,16 +303,24 @@ impl Runs {
         .await
     }
 
-    /// Reads a run, the live one if it lives. A run that nobody keeps any more becomes `Lost` here.
+    /// Reads a run, the live one if it lives. A run of this node that nobody keeps any more becomes
+    /// `Lost` here; one of another node is only read, because its processes cannot be looked at from here.
     fn read(&self, dir: &RunDir) -> Result<Run, RunError> {
         if let Some(live) = self.live(dir.id()).filter(|live| live.dir().is_some()) {
             return Ok(live.to_run());
         }
         let run = dir.load()?;
-        if run.state.is_final() || run.host != self.0.place.host() {
+        if run.state.is_final() || !self.is_ours(&run) {
             return Ok(run);
         }
-        self.settle(dir, run)
+        let run = self.settle(dir, run)?;
+        let live = !run.state.is_final();
+        Ok(Run { live, ..run })
+    }
+
+    /// Returns whether a run is this node's. Nobody else writes anything of it.
+    fn is_ours(&self, run: &Run) -> bool {
+        run.host == self.0.place.host()
     }
 
     /// Takes what a shim says.

@@ -53,7 +53,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let place = Place::resolve()?;
-    let history = place.runs().with_file_name("sh_history");
+    let history = place.history();
     let (home, host) = (place.home().to_owned(), place.host().to_owned());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

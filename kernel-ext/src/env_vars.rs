@@ -45,6 +45,9 @@ pub const DISPLAY: &str = "DISPLAY";
 /// Set where there is a Wayland display, so that a browser can be opened.
 pub const WAYLAND_DISPLAY: &str = "WAYLAND_DISPLAY";
 
+/// Set by who wants no colours; see no-color.org.
+pub const NO_COLOR: &str = "NO_COLOR";
+
 /// Returns a path from the environment; an empty variable counts as none.
 #[must_use]
 pub fn path(name: &str) -> Option<std::path::PathBuf> {

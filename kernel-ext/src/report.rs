@@ -40,7 +40,7 @@ pub fn warn(what: &str, why: &dyn std::fmt::Display) {
 /// Returns the error as every edge tells it, with contexts and sources as causes.
 #[must_use]
 pub fn to_api_error(error: &anyhow::Error) -> ApiError {
-    let mut code = ErrorCode::Internal;
+    let (mut code, mut node) = (ErrorCode::Internal, None);
     let (mut lines, mut hints) = (Vec::new(), Vec::new());
     for cause in error.chain() {
         let api = cause.downcast_ref::<ApiError>().or_else(|| {
@@ -52,6 +52,7 @@ pub fn to_api_error(error: &anyhow::Error) -> ApiError {
         });
         if let Some(api) = api {
             code = api.code;
+            node.clone_from(&api.node);
             lines.push(api.message.clone());
             lines.extend(api.causes.iter().cloned());
             hints.extend(api.hints.iter().cloned());
@@ -67,6 +68,7 @@ pub fn to_api_error(error: &anyhow::Error) -> ApiError {
     let mut api = ApiError::new(code, lines.next().unwrap_or_default());
     api.causes = lines.collect();
     api.hints = hints;
+    api.node = node;
     api
 }
 
@@ -87,11 +89,13 @@ mod tests {
     #[test]
     fn the_code_and_the_hint_survive_contexts() {
         let refused = ApiError::new(ErrorCode::AuthFailed, "login refused").hint("try a key");
+        let refused = refused.on_node("login2");
         let error = Err::<(), _>(ClientError::from(refused))
             .context("cannot connect to x")
             .unwrap_err();
         let api = to_api_error(&error);
         assert_eq!(api.code.exit_code(), 255);
+        assert_eq!(api.node.as_deref(), Some("login2"));
         assert_eq!(
             api.to_string(),
             "cannot connect to x\n  caused by: login refused\n\nhint: try a key"

@@ -6,11 +6,13 @@
 mod channels;
 mod commands;
 mod demo;
+mod doctor;
 mod errors;
 mod idle;
 mod isolation;
 mod login;
 mod loss;
+mod nodes;
 mod notebook;
 mod openssh;
 mod shell;

@@ -30,6 +30,7 @@ async fn status(State(state): State<AppState>) -> Json<AgentStatus> {
         user: state.user().to_owned(),
         home: ByteString::from(home),
         started_ms: state.started_ms(),
+        now_ms: crate::clock::now_ms(),
         queued: counts.queued,
         running: counts.running,
         sessions: counts.sessions,

@@ -177,6 +177,10 @@ impl Runs {
         let mut unknown = self.session_ids();
         for dir in self.0.store.newest(None, SWEEP)? {
             let Ok(run) = self.read(&dir) else { continue };
+            // A session of the same name on another node has a shell and a directory of its own.
+            if !self.is_ours(&run) {
+                continue;
+            }
             let Some((session, cwd)) = run.spec.session.zip(run.cwd_after) else {
                 continue;
             };

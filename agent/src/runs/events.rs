@@ -109,6 +109,7 @@ mod tests {
             sizes: hpcclient_protocol::run::StreamSizes::default(),
             cwd_after: None,
             host: "login1".into(),
+            live: true,
             pid: None,
         }
     }

@@ -171,7 +171,7 @@ impl Runs {
         let (_, run) = self.stored(id).await?;
         if run.state.is_final() {
             Err(RunError::Ended { id })
-        } else if run.host == self.0.place.host() {
+        } else if self.is_ours(&run) {
             Err(RunError::Unreachable { id })
         } else {
             Err(RunError::OtherNode { id, host: run.host })

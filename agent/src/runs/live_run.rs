@@ -148,6 +148,7 @@ impl LiveRun {
             sizes: growth.sizes,
             cwd_after: record.cwd_after,
             host: self.host.clone(),
+            live: !record.state.is_final(),
             pid: record.pid,
         }
     }

@@ -43,6 +43,10 @@ pub(super) fn row(number: usize, run: &Run) -> String {
         command.truncate(cut);
         command.push('…');
     }
+    // Of a run on another node this is what was stored last.
+    if !run.live && !run.state.is_final() {
+        command.push_str(&format!("  (on {})", visible(&run.host)));
+    }
     format!(
         "{number:>3}  {state:<9} {id}  {session:<12} {command}",
         id = run.id

@@ -42,7 +42,7 @@ impl RunDir {
         self.birth().map(|birth| birth.spec)
     }
 
-    /// Returns the run as it is stored. It does not look whether its shim still lives.
+    /// Returns the run as it is stored. It does not look whether its shim still lives: `live` is false.
     ///
     /// # Errors
     /// There is no such folder. A damaged file is no error but a run in state `Lost`.
@@ -87,6 +87,7 @@ impl RunDir {
             sizes,
             cwd_after: record.cwd_after,
             host: birth.host,
+            live: false,
             pid: record.pid,
         })
     }

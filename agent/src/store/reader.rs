@@ -22,6 +22,8 @@ pub struct RunReader {
     next: StreamSizes,
     /// A record of which not everything was handed out.
     open: Option<Entry>,
+    /// Whether another node is writing it now.
+    grows: bool,
 }
 
 impl RunDir {
@@ -51,11 +53,22 @@ impl RunDir {
             segments: STREAMS.map(|stream| Segments::new(self.path().to_owned(), stream)),
             next: from,
             open: None,
+            grows: false,
         })
     }
 }
 
 impl RunReader {
+    /// Returns a reader of a run that another node is writing: a network file system may show the
+    /// index before the bytes, so what is missing there is not yet here, and not a `Gap`.
+    #[must_use]
+    pub fn of_growing(self) -> Self {
+        Self {
+            grows: true,
+            ..self
+        }
+    }
+
     /// Returns the offsets after what was handed out so far.
     #[must_use]
     pub const fn offsets(&self) -> StreamSizes {
@@ -87,7 +100,7 @@ impl RunReader {
                 }
                 Kind::Gap => return Ok(Some(self.gap(entry.stream, entry.end()))),
                 Kind::Data => match self.data(entry, at, max) {
-                    Ok(frame) => return Ok(Some(frame)),
+                    Ok(frame) => return Ok(frame),
                     Err(error) => {
                         self.open = Some(entry);
                         return Err(error);
@@ -103,7 +116,7 @@ impl RunReader {
         Frame::Gap { stream, offset, to }
     }
 
-    fn data(&mut self, entry: Entry, at: u64, max: usize) -> Result<Frame, StoreError> {
+    fn data(&mut self, entry: Entry, at: u64, max: usize) -> Result<Option<Frame>, StoreError> {
         let stream = entry.stream;
         let left = usize::try_from(entry.end() - at).unwrap_or(usize::MAX);
         let wanted = left.min(max.clamp(1, MAX_PAYLOAD));
@@ -117,18 +130,22 @@ impl RunReader {
         let whole = at == entry.offset && bytes.len() as u64 == u64::from(entry.len);
         // Data is written before its record: when some is missing, the rest is not to be trusted.
         if bytes.len() < wanted || (whole && crc32fast::hash(&bytes) != entry.crc) {
-            return Ok(self.gap(stream, entry.end()));
+            if self.grows {
+                self.open = Some(entry);
+                return Ok(None);
+            }
+            return Ok(Some(self.gap(stream, entry.end())));
         }
         let end = at + bytes.len() as u64;
         *segment::size_of_mut(&mut self.next, stream) = end;
         if end < entry.end() {
             self.open = Some(entry);
         }
-        Ok(Frame::Data {
+        Ok(Some(Frame::Data {
             stream,
             offset: at,
             bytes: bytes.into(),
-        })
+        }))
     }
 }
 
@@ -305,6 +322,23 @@ mod tests {
         let size = TerminalSize { cols: 90, rows: 30 };
         assert_eq!(reader.next(10).unwrap(), Some(Frame::Resize(size)));
         assert_eq!(reader.next(10).unwrap(), None);
+    }
+
+    #[test]
+    fn bytes_that_another_node_has_not_sent_yet_are_waited_for() {
+        let (_folder, dir) = made();
+        let mut writer = RunWriter::open(&dir).unwrap();
+        writer.append(StreamName::Stdout, b"here").unwrap();
+        writer.append(StreamName::Stdout, b"later").unwrap();
+        let segment = segment::path(dir.path(), StreamName::Stdout, 0);
+        let late = fs::read(&segment).unwrap();
+        fs::write(&segment, &late[..6]).unwrap();
+        let mut reader = dir.reader(StreamSizes::default()).unwrap().of_growing();
+        let is = |frame: Option<Frame>, text: &str| matches!(frame, Some(Frame::Data { bytes, .. }) if bytes == text);
+        assert!(is(reader.next(100).unwrap(), "here"));
+        assert_eq!(reader.next(100).unwrap(), None);
+        fs::write(&segment, late).unwrap();
+        assert!(is(reader.next(100).unwrap(), "later"));
     }
 
     #[test]

@@ -6,11 +6,15 @@ mod calls;
 #[cfg(test)]
 mod daemon;
 #[cfg(test)]
+mod facts;
+#[cfg(test)]
 mod latency;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
 mod node;
+#[cfg(test)]
+mod nodes;
 #[cfg(test)]
 mod security;
 #[cfg(test)]

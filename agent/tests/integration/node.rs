@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,9 @@ use tokio::net::UnixStream;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Node {
-    root: tempfile::TempDir,
+    root: Arc<tempfile::TempDir>,
+    /// The node's name, where it is not this machine's own.
+    name: Option<&'static str>,
     pub(crate) hello: AgentHello,
 }
 
@@ -32,12 +35,21 @@ impl Node {
         let root = tempfile::tempdir().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(root.path().join("home")).unwrap();
-        let hello = detach(&mut command(root.path(), &["serve", "--detach"]));
-        Self { root, hello }
+        Self::with(Arc::new(root), None)
+    }
+
+    /// Starts an agent on another node with the same home. It needs root.
+    pub(crate) fn start_beside(&self, name: &'static str) -> Self {
+        Self::with(Arc::clone(&self.root), Some(name))
+    }
+
+    fn with(root: Arc<tempfile::TempDir>, name: Option<&'static str>) -> Self {
+        let hello = detach(&mut command(root.path(), name, &["serve", "--detach"]));
+        Self { root, name, hello }
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        command(self.root.path(), args)
+        command(self.root.path(), self.name, args)
     }
 
     /// Starts the agent unless it runs.
@@ -97,8 +109,17 @@ impl Drop for Node {
     }
 }
 
-fn command(root: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hpcagent"));
+fn command(root: &Path, name: Option<&str>, args: &[&str]) -> Command {
+    let agent = env!("CARGO_BIN_EXE_hpcagent");
+    let mut command = match name {
+        None => Command::new(agent),
+        Some(name) => {
+            let mut command = Command::new("/usr/bin/unshare");
+            let line = "hostname \"$0\" && exec \"$@\"";
+            command.args(["-u", "/bin/sh", "-c", line, name, agent]);
+            command
+        }
+    };
     command
         .args(args)
         .env_clear()

@@ -301,7 +301,11 @@ fn a_person_types_completes_interrupts_and_leaves() {
     terminal.type_keys("\u{4}");
     assert_eq!(terminal.leave(), Some(4));
 
-    let history = node.home.path().join("node/state/sh_history");
+    let files = fs::read_dir(node.home.path().join("node/state/node")).unwrap();
+    let mut files = files.map(|file| file.unwrap().path());
+    let history = files
+        .find(|path| path.extension().is_some_and(|end| end == "history"))
+        .unwrap();
     assert_eq!(
         fs::metadata(&history).unwrap().permissions().mode() & 0o777,
         0o600

@@ -1,16 +1,21 @@
 //! The agent's API: runs, their streams and their stdin.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use hpcclient_protocol::{
     Run, RunId, RunSpec, SessionId, StreamName,
     event::Event,
+    node::NodeFacts,
     run::{RunList, SignalRequest, StdinAck, StreamSizes, TerminalSize},
     status::{AgentStatus, StopRequest},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response};
+use tokio::time::timeout;
 
 use crate::{ClientError, Ndjson, http::Endpoint};
 
@@ -52,6 +57,41 @@ impl Agent {
     /// As every request: the other side's error, or the transport's.
     pub async fn status(&self) -> Result<AgentStatus, ClientError> {
         self.get("v1/status").await
+    }
+
+    /// Returns what the node is.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn node(&self) -> Result<NodeFacts, ClientError> {
+        self.get("v1/node").await
+    }
+
+    /// Measures the way: how many of `count` bytes came within `limit`, and how long they took.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn measure(
+        &self,
+        count: u64,
+        limit: Duration,
+    ) -> Result<(u64, Duration), ClientError> {
+        let path = format!("v1/node/bytes?count={count}");
+        let request = self.endpoint.request(Method::GET, &path);
+        let mut response = self.endpoint.open(request).await?;
+        let (start, mut came) = (Instant::now(), 0);
+        loop {
+            let left = limit.saturating_sub(start.elapsed());
+            match timeout(left, response.chunk()).await {
+                Ok(Ok(Some(piece))) => came += piece.len() as u64,
+                Ok(Ok(None)) | Err(_) => return Ok((came, start.elapsed())),
+                Ok(Err(source)) => {
+                    return Err(ClientError::Cut {
+                        source: Some(source),
+                    });
+                }
+            }
+        }
     }
 
     /// Starts a run, or finds it when this id was started before with the same spec.

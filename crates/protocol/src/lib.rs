@@ -12,6 +12,7 @@ pub mod file;
 pub mod frame;
 pub mod id;
 pub mod live;
+pub mod node;
 pub mod run;
 pub mod status;
 pub mod text;

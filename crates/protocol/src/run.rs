@@ -169,8 +169,12 @@ pub struct Run {
     /// The session's directory after the line ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd_after: Option<ByteString>,
-    /// The node it ran on.
+    /// The node it runs or ran on.
     pub host: String,
+    /// Whether it lives, on the node of the agent that answers. `false` for a run of another node: then `state` is
+    /// what was stored last, and only that node's agent knows more.
+    #[serde(default)]
+    pub live: bool,
     /// Its process id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

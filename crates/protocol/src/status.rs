@@ -38,6 +38,9 @@ pub struct AgentStatus {
     pub home: ByteString,
     /// When it started, in milliseconds since 1970.
     pub started_ms: u64,
+    /// What the node's clock says, in milliseconds since 1970; an agent of an earlier release does not say.
+    #[serde(default)]
+    pub now_ms: u64,
     /// How many runs wait.
     pub queued: u32,
     /// How many runs live.

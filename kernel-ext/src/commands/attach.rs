@@ -9,6 +9,7 @@ use super::{
     login::{self, Found},
     output::{self, Output, Step},
 };
+use crate::report;
 
 /// What a shell has for a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -31,29 +32,55 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
     let cluster = args.cluster.cluster;
     let id = find(&cluster, &args.run).await?;
-    let agent = login::bridge().await?.agent(&cluster);
-    let found = Found { cluster };
-    let from = StreamSizes::default();
     let follow = !args.no_follow;
-    let mut stream = RunStream::attach(agent, found, id, from, follow, Patience::Forever);
-    let mut output = Output::new();
     let mut presses = signal(SignalKind::interrupt())?;
-    let showing = async {
-        loop {
-            let event = output::next(&mut stream).await?;
-            match output.show(event).await? {
-                Step::Open => {}
-                Step::ReaderLeft => return Ok(0),
-                Step::Ended(run) if run.state.is_final() => return output::exit_code(&run),
-                // Without `follow`, the end is the end of what is stored.
-                Step::Ended(_) => return Ok(0),
-            }
-        }
-    };
     // The output may wait for its reader; Ctrl-C must not wait with it. It does not touch the run.
     tokio::select! {
-        shown = showing => shown,
+        shown = show(cluster, id, follow) => shown,
         _ = presses.recv() => Ok(INTERRUPTED),
+    }
+}
+
+/// Shows the run; of one that only an unreachable node could follow, what is stored.
+async fn show(cluster: String, id: RunId, follow: bool) -> anyhow::Result<u8> {
+    let (mut output, mut held) = (Output::new(), StreamSizes::default());
+    let error = match stream(&cluster, id, follow, &mut held, &mut output).await {
+        Err(error) if follow => report::to_api_error(&error),
+        shown => return shown,
+    };
+    // The bridge goes to the run's node by itself; an error that names it says that it could not.
+    let Some(node) = &error.node else {
+        return Err(error.into());
+    };
+    stream(&cluster, id, false, &mut held, &mut output).await?;
+    let text = format!("that is stored so far; the run is on {node}, which cannot be reached now");
+    output.note(&text).await;
+    Ok(output::UNKNOWN)
+}
+
+/// Shows what comes after the offsets held, and moves them on.
+async fn stream(
+    cluster: &str,
+    id: RunId,
+    follow: bool,
+    held: &mut StreamSizes,
+    output: &mut Output,
+) -> anyhow::Result<u8> {
+    let agent = login::bridge().await?.agent(cluster);
+    let found = Found {
+        cluster: cluster.to_owned(),
+    };
+    let mut stream = RunStream::attach(agent, found, id, *held, follow, Patience::Forever);
+    loop {
+        let event = output::next(&mut stream).await;
+        *held = stream.held();
+        match output.show(event?).await? {
+            Step::Open => {}
+            Step::ReaderLeft => return Ok(0),
+            Step::Ended(run) if run.state.is_final() => return output::exit_code(&run),
+            // Without `follow`, the end is the end of what is stored.
+            Step::Ended(_) => return Ok(0),
+        }
     }
 }
 

@@ -1,241 +1,107 @@
-//! `hpcclient doctor`: checks what a connection needs, step by step, and says what to do.
+//! `hpcclient doctor`: everything between the user and the cluster, a line each, with what to do.
 //!
-//! It logs in nowhere and starts nothing, so it can be run at any time.
+//! From here outwards: this machine, the network, the login, the agent, its node, the speed of the
+//! way. What a later line needs and an earlier one found missing is not tried.
+//! Invariants: it changes nothing but what `connect` changes; each line that is not `ok` has a fix.
 
-use std::{io::Write as _, time::Duration};
+mod access;
+mod finding;
+mod local;
+mod network;
+mod node;
+mod speed;
 
-use hpcclient_protocol::{ApiError, ErrorCode};
-use hpcclient_ssh::{Destination, visible};
-use serde::Serialize;
-use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
+use std::io::{IsTerminal as _, Write as _};
 
-use super::{ClusterArgument, login};
-use crate::{
-    bridge::agent_binary,
-    config::{self, Config},
-    env_vars,
+use hpcclient_client::{Agent, ClientError};
+use hpcclient_protocol::{ApiError, ErrorCode, bridge::ClusterStatus};
+
+use self::finding::{Finding, State, text};
+use super::{
+    ClusterArgument,
+    login::{self, Answers},
 };
-
-/// How long the server may take to say that it speaks SSH.
-const BANNER: Duration = Duration::from_secs(10);
+use crate::env_vars;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     cluster: ClusterArgument,
+    /// Check this machine only, and connect to nothing.
+    #[arg(long)]
+    offline: bool,
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// What one check found.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Finding {
-    check: &'static str,
-    state: State,
-    detail: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-enum State {
-    Ok,
-    Note,
-    Failed,
-}
-
 pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
-    let findings = examine(&args.cluster.cluster).await;
+    let findings = examine(&args.cluster.cluster, args.offline).await;
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer(&mut out, &findings)?;
         writeln!(out)?;
     } else {
-        for Finding {
-            check,
-            state,
-            detail,
-        } in &findings
-        {
-            let word = match state {
-                State::Ok => "ok",
-                State::Note => "note",
-                State::Failed => "FAILED",
-            };
-            writeln!(
-                out,
-                "{word:<7} {check:<12} {}",
-                detail.replace('\n', "\n                     ")
-            )?;
-        }
+        let is_plain = std::env::var_os(env_vars::NO_COLOR).is_some_and(|set| !set.is_empty());
+        let colours = out.is_terminal() && !is_plain;
+        write!(out, "{}", text(&findings, colours))?;
     }
-    Ok(u8::from(
-        findings
-            .iter()
-            .any(|finding| finding.state == State::Failed),
-    ))
+    let has_failed = findings.iter().any(|finding| finding.state == State::Fail);
+    Ok(u8::from(has_failed))
 }
 
-async fn examine(asked: &str) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut add = |check, state, detail: String| {
-        findings.push(Finding {
-            check,
-            state,
-            detail: visible(&detail),
-        });
+async fn examine(asked: &str, offline: bool) -> Vec<Finding> {
+    let (mut findings, target) = local::look(asked).await;
+    let Some(target) = target.filter(|_| !offline) else {
+        return findings;
     };
-    let failure = |error: &ApiError| (State::Failed, error.to_string());
-
-    let config = match Config::load() {
-        Ok(config) => {
-            let file = config::file()
-                .map(|file| file.display().to_string())
-                .unwrap_or_default();
-            let count = config.clusters.len();
-            add("config", State::Ok, format!("{file}: {count} clusters"));
-            config
-        }
-        Err(error) => {
-            let (state, detail) = failure(&error);
-            add("config", state, detail);
-            Config::default()
-        }
-    };
-    match ssh_binary() {
-        Some(path) => add("ssh", State::Ok, path),
-        None => {
-            let detail = "no `ssh` in PATH: ~/.ssh/config is read by a small parser";
-            add("ssh", State::Note, detail.to_owned());
-        }
+    let network = network::look(&target.destination).await;
+    let is_reachable = network.state != State::Fail;
+    findings.push(network);
+    if !is_reachable {
+        return findings;
     }
-    match agent_binary::find() {
-        Ok(agent) => add("agent", State::Ok, agent.path.display().to_string()),
-        Err(error) => {
-            let (state, detail) = failure(&error);
-            add("agent", state, detail);
+    match connect(&target.name).await {
+        Ok((agent, status)) => {
+            findings.extend(access::look(&target, &status).await);
+            beyond(&agent, &mut findings).await;
         }
-    }
-    match config.cluster_name(asked) {
-        Err(error) => {
-            let (state, detail) = failure(&error);
-            add("cluster", state, detail);
-        }
-        Ok(name) => match Destination::resolve(&config.destination(&name)).await {
-            Err(error) => add("cluster", State::Failed, error.to_string()),
-            Ok(found) => {
-                let shown = format!("{name}: {}@{}:{}", found.user, found.hostname, found.port);
-                add("cluster", State::Ok, shown);
-                for note in &found.notes {
-                    add("ssh config", State::Note, note.clone());
-                }
-                match reach(&found).await {
-                    Ok(banner) => add("network", State::Ok, banner),
-                    Err(error) => {
-                        let (state, detail) = failure(&error);
-                        add("network", state, detail);
-                    }
-                }
-            }
-        },
-    }
-    match bridge_health().await {
-        Ok(detail) => add("bridge", State::Ok, detail),
-        Err(error) => {
-            let (state, detail) = failure(&error);
-            add("bridge", state, detail);
-        }
+        Err(error) => findings.push(refused(&error.into())),
     }
     findings
 }
 
-fn ssh_binary() -> Option<String> {
-    let path = std::env::var_os(env_vars::PATH)?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join("ssh"))
-        .find(|program| program.is_file())
-        .map(|program| program.display().to_string())
+async fn connect(name: &str) -> Result<(Agent, ClusterStatus), ClientError> {
+    let bridge = login::bridge().await?;
+    let status = login::connect(&bridge, name, Answers::TerminalOrStdin).await?;
+    Ok((bridge.agent(name), status))
 }
 
-/// Connects and reads the first bytes; nothing is sent.
-async fn reach(destination: &Destination) -> Result<String, ApiError> {
-    let Destination {
-        hostname,
-        port,
-        connect_timeout,
-        ..
-    } = destination;
-    let failed = |error: &(dyn std::error::Error + 'static)| {
-        ApiError::new(
-            ErrorCode::ConnectFailed,
-            format!("cannot reach {hostname} port {port}"),
-        )
-        .caused_by(error)
-        .hint(format!(
-            "the site may require VPN; try `ssh {hostname} true`"
-        ))
+/// Looks at what lies behind the login.
+async fn beyond(agent: &Agent, findings: &mut Vec<Finding>) {
+    let trips = match speed::trips(agent).await {
+        Ok(trips) => trips,
+        Err(error) => {
+            findings.push(Finding::of_error("agent", &error.into()));
+            return;
+        }
     };
-    let connecting = TcpStream::connect((hostname.as_str(), *port));
-    let mut stream = match timeout(*connect_timeout, connecting).await {
-        Ok(connected) => connected.map_err(|error| failed(&error))?,
-        Err(late) => return Err(failed(&late)),
-    };
-    let mut start = [0; 64];
-    let count = match timeout(BANNER, stream.read(&mut start)).await {
-        Ok(read) => read.map_err(|error| failed(&error))?,
-        Err(late) => return Err(failed(&late)),
-    };
-    let text = String::from_utf8_lossy(start.get(..count).unwrap_or_default());
-    let banner = text.lines().next().unwrap_or_default();
-    if banner.starts_with("SSH-") {
-        Ok(format!("{hostname} port {port} answers {banner}"))
-    } else {
-        let message = format!("{hostname} port {port} does not speak SSH");
-        Err(ApiError::new(ErrorCode::ConnectFailed, message))
+    match agent.node().await {
+        Ok(facts) => findings.extend(node::judge(&trips.status, &facts)),
+        Err(error) => findings.push(Finding::of_error("node", &error.into())),
     }
+    findings.extend(trips.clock());
+    findings.push(trips.latency());
+    findings.push(speed::throughput(agent).await);
 }
 
-async fn bridge_health() -> Result<String, ApiError> {
-    let Some(bridge) = login::running_bridge().await? else {
-        return Ok("none runs; the next command starts one".to_owned());
+/// Names the step of a login that failed.
+fn refused(error: &ApiError) -> Finding {
+    let check = match error.code {
+        ErrorCode::HostKeyUnknown | ErrorCode::HostKeyChanged => "host key",
+        ErrorCode::AuthFailed => "authentication",
+        ErrorCode::AgentFailed | ErrorCode::NoSpace | ErrorCode::VersionMismatch => "agent",
+        _ => "login",
     };
-    let status = bridge.status().await?;
-    let mut detail = format!("{} runs as pid {}", status.version, status.pid);
-    for cluster in &status.clusters {
-        let word = super::status::state_word(cluster.state);
-        detail.push_str(&format!("; {} {word}", cluster.name));
-    }
-    Ok(detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
-
-    use super::*;
-
-    async fn banner_of(text: &'static [u8]) -> Result<String, ApiError> {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = server.local_addr().unwrap().port();
-        let options = hpcclient_ssh::DestinationOptions {
-            destination: format!("me@127.0.0.1:{port}"),
-            ssh_config: Some("/dev/null".into()),
-            ..Default::default()
-        };
-        let destination = Destination::resolve(&options).await.unwrap();
-        let greet = async {
-            let (mut stream, _) = server.accept().await.unwrap();
-            stream.write_all(text).await.unwrap();
-        };
-        tokio::join!(reach(&destination), greet).0
-    }
-
-    #[tokio::test]
-    async fn a_server_that_does_not_speak_ssh_is_told_apart() {
-        let good = banner_of(b"SSH-2.0-OpenSSH_9.2\r\n").await.unwrap();
-        assert!(good.ends_with("SSH-2.0-OpenSSH_9.2"), "{good}");
-        let bad = banner_of(b"HTTP/1.1 400 no\r\n").await.unwrap_err();
-        assert_eq!(bad.code, ErrorCode::ConnectFailed);
-    }
+    Finding::of_error(check, error)
 }

@@ -10,7 +10,7 @@ use hpcclient_protocol::{ApiError, ErrorCode, Run, RunState, StreamName};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, Stderr, Stdout};
 
 /// What the exit code is when the command's is not known.
-const UNKNOWN: u8 = 1;
+pub(super) const UNKNOWN: u8 = 1;
 
 /// The two descriptors.
 #[derive(Debug)]
@@ -58,19 +58,17 @@ impl Output {
             }
             RunEvent::Gap { stream, offset, to } => {
                 let name = stream.as_str();
-                let text = format!("hpcclient: bytes {offset} to {to} of {name} are not kept\n");
+                let text = format!("bytes {offset} to {to} of {name} are not kept");
                 self.note(&text).await;
             }
             RunEvent::Cut { reason } if !self.is_cut => {
                 self.is_cut = true;
-                let reason = hpcclient_ssh::visible(&reason);
-                let text = format!("hpcclient: connection lost ({reason}); the run goes on\n");
+                let text = format!("connection lost ({reason}); the run goes on");
                 self.note(&text).await;
             }
             RunEvent::State(run) if run.state == RunState::Stalled => {
-                let reason = hpcclient_ssh::visible(run.reason.as_deref().unwrap_or_default());
-                self.note(&format!("hpcclient: the run waits: {reason}\n"))
-                    .await;
+                let reason = run.reason.as_deref().unwrap_or_default();
+                self.note(&format!("the run waits: {reason}")).await;
             }
             RunEvent::Cut { .. } | RunEvent::Resize(_) | RunEvent::State(_) => {}
             RunEvent::End(run) => return Ok(Step::Ended(run)),
@@ -78,9 +76,11 @@ impl Output {
         Ok(Step::Open)
     }
 
-    async fn note(&mut self, text: &str) {
+    /// Writes a line of our own to stderr.
+    pub(super) async fn note(&mut self, text: &str) {
+        let line = format!("hpcclient: {}\n", hpcclient_ssh::visible(text));
         // A note is for people; with stderr closed there is nobody to read it.
-        let _ = write(&mut self.stderr, text.as_bytes()).await;
+        let _ = write(&mut self.stderr, line.as_bytes()).await;
     }
 }
 

@@ -54,5 +54,11 @@ fn line(run: &Run) -> String {
         command = command.chars().take(LINE - 1).collect();
         command.push('…');
     }
-    format!("{}  {state:<9}  {command}", run.id)
+    // Of a run on another node this is what was stored last.
+    let place = if run.live || run.state.is_final() {
+        String::new()
+    } else {
+        format!("  (on {})", visible(&run.host))
+    };
+    format!("{}  {state:<9}  {command}{place}", run.id)
 }

@@ -52,6 +52,40 @@ export interface paths {
     patch?: never;
     trace?: never;
   };
+  '/v1/node': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** What the node is. It takes some seconds where a disk or a batch system does not answer. */
+    get: operations['getNode'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/node/bytes': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** Bytes that cannot be compressed, to measure the way. */
+    get: operations['getNoise'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   '/v1/runs': {
     parameters: {
       query?: never;
@@ -280,6 +314,8 @@ export interface components {
   schemas: {
     /** @description Who answers on the agent's socket. */
     AgentHello: {
+      /** @description The kernel's id of the node's present boot; an agent of an earlier release does not say. */
+      bootId?: string | null;
       /** @description The SHA-256 of its binary, in hex. */
       build: string;
       /** @description The node's name. */
@@ -353,6 +389,11 @@ export interface components {
       /** @description The home directory. */
       home: components['schemas']['ByteString'];
       /**
+       * Format: int64
+       * @description What the node's clock says, in milliseconds since 1970; an agent of an earlier release does not say.
+       */
+      nowMs?: number;
+      /**
        * Format: int32
        * @description How many runs wait.
        */
@@ -390,6 +431,8 @@ export interface components {
       hints?: string[];
       /** @description What failed and where, in a sentence fragment without a full stop. */
       message: string;
+      /** @description The node that the error speaks of. */
+      node?: string | null;
       /** @description The id under which the log has more, where a request was logged. */
       requestId?: string | null;
     };
@@ -410,6 +453,27 @@ export interface components {
           argv: components['schemas']['ByteString'][];
         }
       | 'loginShell';
+    /** @description A file system. */
+    Disk: {
+      /**
+       * Format: int64
+       * @description Bytes that the user can still write.
+       */
+      freeBytes: number;
+      /**
+       * Format: int64
+       * @description Files that the user can still make; nothing where they are not counted.
+       */
+      freeFiles?: number | null;
+      /** @description Its type, such as `nfs4`, as the kernel has it. */
+      kind: string;
+      /** @description Where it is mounted. */
+      mount: components['schemas']['ByteString'];
+      /** @description Whether programs cannot be executed from it. */
+      noExec: boolean;
+      /** @description Whether it cannot be written. */
+      readOnly: boolean;
+    };
     /**
      * @description What kind of failure it is. Closed: a client may match on it.
      * @enum {string}
@@ -420,6 +484,7 @@ export interface components {
       | 'forbidden'
       | 'notFound'
       | 'conflict'
+      | 'otherNode'
       | 'tooLarge'
       | 'badOffset'
       | 'notConnected'
@@ -499,6 +564,73 @@ export interface components {
        */
       total: number;
     };
+    /** @description What can be found out about the node without asking anybody's permission. */
+    NodeFacts: {
+      /** @description The processor's architecture, as `uname -m` has it. */
+      arch: string;
+      /** @description Whether the node ends the user's processes when the last session ends. */
+      endsAtLogout: boolean;
+      /** @description The version of the C library that the node's programs use, if `getconf` tells. */
+      glibc?: string | null;
+      /** @description The kernel's name and release. */
+      kernel: string;
+      /**
+       * Format: int64
+       * @description How many processes and threads the user may have; nothing without a limit.
+       */
+      maxProcesses?: number | null;
+      /** @description The directories that matter. */
+      places: components['schemas']['NodePlace'][];
+      /**
+       * Format: int64
+       * @description How many the user has.
+       */
+      processes: number;
+      quota?: components['schemas']['Quota'] | null;
+      /** @description The batch systems whose commands are there. */
+      schedulers: components['schemas']['Scheduler'][];
+      /**
+       * Format: int64
+       * @description How long the node has been up, in seconds.
+       */
+      uptimeS?: number | null;
+    };
+    /** @description A directory of the node. */
+    NodePlace: {
+      disk?: components['schemas']['Disk'] | null;
+      /** @description Its path. */
+      path: components['schemas']['ByteString'];
+      /** @description What it is for. */
+      purpose: components['schemas']['Purpose'];
+    };
+    /**
+     * @description What a directory is for.
+     * @enum {string}
+     */
+    Purpose: 'home' | 'agent' | 'runs' | 'tmp';
+    /** @description What a user may keep on a file system. */
+    Quota: {
+      /**
+       * Format: int64
+       * @description Bytes that are used.
+       */
+      bytes: number;
+      /**
+       * Format: int64
+       * @description Files that there are.
+       */
+      files: number;
+      /**
+       * Format: int64
+       * @description How many there may be; 0 without a limit.
+       */
+      maxBytes: number;
+      /**
+       * Format: int64
+       * @description How many there may be; 0 without a limit.
+       */
+      maxFiles: number;
+    };
     /** @description A run as the agent knows it. */
     Run: {
       /**
@@ -517,10 +649,15 @@ export interface components {
        * @description The exit code; 128 + signal number when a signal ended it, as shells have it.
        */
       exitCode?: number | null;
-      /** @description The node it ran on. */
+      /** @description The node it runs or ran on. */
       host: string;
       /** @description Its id. */
       id: components['schemas']['RunId'];
+      /**
+       * @description Whether it lives, on the node of the agent that answers. `false` for a run of another node: then `state` is
+       *     what was stored last, and only that node's agent knows more.
+       */
+      live?: boolean;
       /**
        * Format: int32
        * @description Its process id.
@@ -572,6 +709,15 @@ export interface components {
      * @enum {string}
      */
     RunState: 'queued' | 'running' | 'stalled' | 'exited' | 'lost';
+    /** @description A batch system. */
+    Scheduler: {
+      /** @description Why it did not answer. */
+      error?: string | null;
+      /** @description Its name. */
+      name: string;
+      /** @description What its server answered: a version. */
+      version?: string | null;
+    };
     /** @description Names one session (a notebook's shell): 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot. */
     SessionId: string;
     /** @description The body of `POST /v1/runs/{id}/signal`. */
@@ -809,6 +955,55 @@ export interface operations {
         };
       };
       default: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  getNode: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['NodeFacts'];
+        };
+      };
+    };
+  };
+  getNoise: {
+    parameters: {
+      query: {
+        /** @description How many, at most 64 MiB. */
+        count: number;
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      400: {
         headers: {
           [name: string]: unknown;
         };

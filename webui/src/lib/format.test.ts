@@ -41,6 +41,8 @@ describe('format', () => {
     expect(outcome(run({ exitCode: 3 }))).toEqual({ word: 'exit 3', tone: 'bad' });
     expect(outcome(run({ exitCode: 137, signal: 'KILL' }))).toEqual({ word: 'KILL', tone: 'bad' });
     expect(outcome(run({ state: 'lost' })).tone).toBe('bad');
+    expect(outcome(run({ state: 'running', live: true })).word).toBe('running');
+    expect(outcome(run({ state: 'running', live: false })).word).toBe('running on h');
     expect(runTime(run({ startedMs: 1000 }), 4000)).toBe('3.0 s');
     expect(runTime(run({}), 4000)).toBe('');
   });

@@ -1,4 +1,5 @@
 // Numbers and times for people. Pure; all text that users read about quantities comes from here.
+import { visible } from './visible';
 import type { Run } from './wire';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
@@ -64,7 +65,8 @@ export function outcome(run: Run): { word: string; tone: 'run' | 'wait' | 'ok' |
     case 'queued':
       return { word: 'queued', tone: 'wait' };
     case 'running':
-      return { word: 'running', tone: 'run' };
+      // Of a run on another node this is what was stored last.
+      return { word: run.live === false ? `running on ${visible(run.host)}` : 'running', tone: 'run' };
     case 'stalled':
       return { word: 'stalled', tone: 'wait' };
     case 'lost':

@@ -1,0 +1,77 @@
+//! `/v1/node`: what the node is, and bytes to measure the way to it.
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::{Query, State, rejection::QueryRejection},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use bytes::{BufMut as _, BytesMut};
+use futures_util::stream;
+use hpcclient_protocol::{ApiError, node::NodeFacts};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{AppState, failure::Failure};
+
+/// Returns the routes of this file.
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(facts))
+        .routes(routes!(noise))
+}
+
+/// What the node is. It takes some seconds where a disk or a batch system does not answer.
+#[utoipa::path(get, path = "/v1/node", operation_id = "getNode", responses((status = 200, body = NodeFacts)))]
+async fn facts(State(state): State<AppState>) -> Json<NodeFacts> {
+    Json(crate::node::examine(&state).await)
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct NoiseQuery {
+    /// How many, at most 64 MiB.
+    count: u64,
+}
+
+/// Bytes that cannot be compressed, to measure the way.
+#[utoipa::path(
+    get, path = "/v1/node/bytes", operation_id = "getNoise", params(NoiseQuery),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 400, body = ApiError))
+)]
+async fn noise(query: Result<Query<NoiseQuery>, QueryRejection>) -> Result<Response, Failure> {
+    let Query(NoiseQuery { count }) = query?;
+    if count > MAX_NOISE {
+        return Err(Failure::bad_request(format!(
+            "`count` is at most {MAX_NOISE}"
+        )));
+    }
+    let pieces = stream::unfold((count, SEED), |(left, mut state)| async move {
+        let size = left.min(PIECE);
+        let mut piece = BytesMut::with_capacity(usize::try_from(size).ok()? + 8);
+        while (piece.len() as u64) < size {
+            piece.put_u64(next(&mut state));
+        }
+        piece.truncate(usize::try_from(size).ok()?);
+        let piece: Result<Bytes, std::convert::Infallible> = Ok(piece.freeze());
+        (size > 0).then_some((piece, (left - size, state)))
+    });
+    let headers = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((headers, Body::from_stream(pieces)).into_response())
+}
+
+/// `SplitMix64`: not a secret, only not compressible.
+const fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+const SEED: u64 = 42;
+
+const PIECE: u64 = 64 * 1024;
+
+const MAX_NOISE: u64 = 64 << 20;
