@@ -44,6 +44,10 @@ use self::{
     server::Shared,
 };
 
+pub(crate) use self::cluster::now_ms;
+#[cfg(test)]
+pub(crate) use self::cluster::unconnected;
+
 /// How long tasks may take to end when the bridge stops.
 const DRAIN: Duration = Duration::from_secs(3);
 

@@ -103,7 +103,7 @@ async fn settle(
             Ok((hello, route, link)) => {
                 let landed = std::mem::replace(&mut session.hello, hello).host;
                 let link = std::mem::replace(&mut session.link, link);
-                session.others.keep(&landed, link).await;
+                session.others.keep(&landed, link);
                 session.route = route;
                 session.address = known.address;
                 session.via = Some(landed);

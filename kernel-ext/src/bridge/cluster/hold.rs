@@ -182,7 +182,7 @@ impl Probe {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

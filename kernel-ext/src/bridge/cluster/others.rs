@@ -12,8 +12,11 @@ use std::{
 
 use hpcclient_protocol::{ApiError, ErrorCode};
 use hpcclient_ssh::NoPrompts;
-use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use super::{
     arrive::hop,
@@ -36,60 +39,97 @@ const PLACES: usize = 4096;
 pub(super) struct Others {
     node: Arc<dyn Node>,
     tasks: TaskTracker,
-    links: Mutex<HashMap<String, Arc<Slot>>>,
+    ways: Mutex<HashMap<String, watch::Receiver<Reach>>>,
     places: Mutex<HashMap<String, String>>,
+    over: CancellationToken,
+    _end: DropGuard,
 }
 
-/// One node; whoever holds the lock reaches it.
-type Slot = tokio::sync::Mutex<Reach>;
-
-#[derive(Debug)]
+/// How far the way to a node is; a task of its own makes it.
+#[derive(Clone, Debug)]
 enum Reach {
-    Never,
+    OnTheWay,
     Open(Link),
     Failed(ApiError, Instant),
 }
 
+impl Reach {
+    /// Returns whether it may still be used, or is worth waiting for.
+    fn holds(&self) -> bool {
+        match self {
+            Self::OnTheWay => true,
+            Self::Open(link) => link.is_open(),
+            Self::Failed(_, at) => at.elapsed() < LEFT_ALONE,
+        }
+    }
+}
+
 impl Others {
     pub(super) fn new(node: Arc<dyn Node>, tasks: &TaskTracker) -> Self {
+        let over = CancellationToken::new();
         Self {
             node,
             tasks: tasks.clone(),
-            links: Mutex::default(),
+            ways: Mutex::default(),
             places: Mutex::default(),
+            _end: over.clone().drop_guard(),
+            over,
         }
     }
 
     /// Keeps a connection to a node that was made on the way to another one.
-    pub(super) async fn keep(&self, host: &str, link: Link) {
-        if let Ok(slot) = self.slot(host) {
-            *slot.lock().await = Reach::Open(link);
-        }
+    pub(super) fn keep(&self, host: &str, link: Link) {
+        let (_, way) = watch::channel(Reach::Open(link));
+        locked(&self.ways).insert(host.to_owned(), way);
     }
 
     /// Returns the connection to a node, and makes it if there is none.
     pub(super) async fn link(&self, host: &str) -> Result<Link, ApiError> {
-        let slot = self.slot(host)?;
-        let mut slot = slot.lock().await;
-        match &*slot {
-            Reach::Open(link) if link.is_open() => return Ok(link.clone()),
-            Reach::Failed(error, at) if at.elapsed() < LEFT_ALONE => return Err(error.clone()),
+        let mut way = self.way(host)?;
+        let end = way.wait_for(|reach| !matches!(reach, Reach::OnTheWay));
+        let end = end.await.map(|reach| reach.clone());
+        match end {
+            Ok(Reach::Open(link)) => Ok(link),
+            Ok(Reach::Failed(error, _)) => Err(error),
+            Ok(Reach::OnTheWay) | Err(_) => Err(lost()),
+        }
+    }
+
+    /// Returns the way to a node, and begins it if there is none that holds.
+    fn way(&self, host: &str) -> Result<watch::Receiver<Reach>, ApiError> {
+        if !is_host_name(host) {
+            let message = "the agent names a node that cannot be one";
+            return Err(ApiError::new(ErrorCode::AgentFailed, message));
+        }
+        let mut ways = locked(&self.ways);
+        match ways.get(host) {
+            Some(way) if way.borrow().holds() => return Ok(way.clone()),
+            None if ways.len() >= NODES => {
+                let message = format!("the agent named more than {NODES} nodes");
+                return Err(ApiError::new(ErrorCode::Unavailable, message));
+            }
             _ => {}
         }
-        let node = self.node.as_ref();
-        let reaching = reach(node, Some(host), OtherBuild::Keep, &NoPrompts, &self.tasks);
-        match hop(reaching, host).await {
-            Ok((_, _, link)) => {
-                tracing::info!(node = host, "reached another node");
-                *slot = Reach::Open(link.clone());
-                Ok(link)
-            }
-            Err(error) => {
-                tracing::warn!(node = host, reason = error.message, "not reached");
-                *slot = Reach::Failed(error.clone(), Instant::now());
-                Err(error)
-            }
-        }
+        let (found, way) = watch::channel(Reach::OnTheWay);
+        ways.insert(host.to_owned(), way.clone());
+        let (node, tasks) = (Arc::clone(&self.node), self.tasks.clone());
+        let (over, host) = (self.over.clone(), host.to_owned());
+        self.tasks.spawn(async move {
+            let node = node.as_ref();
+            let reaching = reach(node, Some(&host), OtherBuild::Keep, &NoPrompts, &tasks);
+            let reached = over.run_until_cancelled(hop(reaching, &host)).await;
+            found.send_replace(match reached.unwrap_or_else(|| Err(lost())) {
+                Ok((_, _, link)) => {
+                    tracing::info!(node = host, "reached another node");
+                    Reach::Open(link)
+                }
+                Err(error) => {
+                    tracing::warn!(node = host, reason = error.message, "not reached");
+                    Reach::Failed(error, Instant::now())
+                }
+            });
+        });
+        Ok(way)
     }
 
     /// Returns where a thing lives, as far as it was learnt.
@@ -105,24 +145,10 @@ impl Others {
         }
         places.insert(thing.to_owned(), host.to_owned());
     }
+}
 
-    fn slot(&self, host: &str) -> Result<Arc<Slot>, ApiError> {
-        if !is_host_name(host) {
-            let message = "the agent names a node that cannot be one";
-            return Err(ApiError::new(ErrorCode::AgentFailed, message));
-        }
-        let mut links = locked(&self.links);
-        if let Some(slot) = links.get(host) {
-            return Ok(Arc::clone(slot));
-        }
-        if links.len() >= NODES {
-            let message = format!("the agent named more than {NODES} nodes");
-            return Err(ApiError::new(ErrorCode::Unavailable, message));
-        }
-        let slot = Arc::new(Slot::new(Reach::Never));
-        links.insert(host.to_owned(), Arc::clone(&slot));
-        Ok(slot)
-    }
+fn lost() -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, "the connection was lost")
 }
 
 /// A poisoned lock means that a holder panicked between two plain operations; the data is whole.
