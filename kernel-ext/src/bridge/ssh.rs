@@ -66,8 +66,16 @@ impl Dial for Ssh {
             let connection = Connection::open(&destination, &workshop, prompter).await;
             let connection = connection.map_err(|error| {
                 let is_reached = !matches!(error, SshError::Connect { .. });
+                let mut api = to_api_error(&error, cluster);
+                if api.code == ErrorCode::AuthFailed
+                    && known.is_some_and(|known| known.renew_command.is_some())
+                {
+                    api = api.hint(format!(
+                        "if the certificate has ended, run `hpcclient renew {cluster}`"
+                    ));
+                }
                 NoLogin {
-                    error: to_api_error(&error, cluster),
+                    error: api,
                     is_reached,
                 }
             })?;

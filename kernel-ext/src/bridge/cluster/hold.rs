@@ -193,3 +193,106 @@ async fn lost(closed: &mut watch::Receiver<Option<String>>) -> String {
         Err(_) => "the connection ended".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::IpAddr,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Poll,
+    };
+
+    use futures_util::poll;
+    use hpcclient_protocol::bridge::{Login, Transport};
+    use hpcclient_ssh::Prompter;
+
+    use super::*;
+    use crate::bridge::node::AgentEnd;
+
+    /// A node that answers a question from the `answers_at`th on, and takes 2.5 s for silence.
+    #[derive(Debug)]
+    struct Sleepy {
+        asked: AtomicUsize,
+        answers_at: usize,
+    }
+
+    impl Node for Sleepy {
+        fn reach_agent<'a>(
+            &'a self,
+            _: &'a dyn Prompter,
+        ) -> BoxFuture<'a, Result<AgentEnd, ApiError>> {
+            unreachable!()
+        }
+
+        fn reach_node<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<AgentEnd, ApiError>> {
+            unreachable!()
+        }
+
+        fn login(&self) -> Login {
+            Login {
+                transport: Transport::Russh,
+                offered: vec![],
+                used: vec![],
+                certificate: None,
+                host_key: None,
+                server: None,
+                hops: vec![],
+            }
+        }
+
+        fn address(&self) -> Option<IpAddr> {
+            None
+        }
+
+        fn closed(&self) -> watch::Receiver<Option<String>> {
+            watch::channel(None).1
+        }
+
+        fn is_alive(&self) -> BoxFuture<'_, bool> {
+            let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            Box::pin(async move {
+                if asked >= self.answers_at {
+                    return true;
+                }
+                sleep(Duration::from_millis(2_500)).await;
+                false
+            })
+        }
+
+        fn channels_opened(&self) -> u64 {
+            0
+        }
+
+        fn close(&self) -> BoxFuture<'_, ()> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    fn sleepy(answers_at: usize) -> (Arc<Sleepy>, Arc<dyn Node>) {
+        let asked = AtomicUsize::new(0);
+        let node = Arc::new(Sleepy { asked, answers_at });
+        (Arc::clone(&node), node)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_silent_twice_is_dead_within_six_seconds() {
+        let (_, node) = sleepy(usize::MAX);
+        let (mut probe, begun) = (Probe::default(), Instant::now());
+        probe.start(&node);
+        probe.dead().await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_miss_is_forgiven_and_nothing_is_asked_unasked() {
+        let (seen, node) = sleepy(2);
+        let mut probe = Probe::default();
+        assert_eq!(poll!(std::pin::pin!(probe.dead())), Poll::Pending);
+        probe.start(&node);
+        // A second event while the question is open asks no more questions.
+        probe.start(&node);
+        let minute = Duration::from_secs(60);
+        assert!(tokio::time::timeout(minute, probe.dead()).await.is_err());
+        assert_eq!(seen.asked.load(Ordering::SeqCst), 2);
+    }
+}
