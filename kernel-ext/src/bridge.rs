@@ -12,12 +12,14 @@ mod cluster;
 mod control;
 pub mod ensure;
 mod guard;
+mod machine;
 pub mod node;
 mod page;
 pub mod place;
 mod prompt;
 mod proxy;
 mod registry;
+mod renew;
 mod server;
 pub mod ssh;
 mod websocket;
@@ -28,20 +30,23 @@ use std::{
 };
 
 use hpcclient_protocol::{ApiError, ErrorCode, VERSION, bridge::BridgeAddress};
-use tokio::{
-    sync::Semaphore,
-    time::{MissedTickBehavior, interval, timeout},
-};
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     activity::{Activity, SleepWatch, TICK},
+    cluster::nodes::Nodes,
     control::Control,
+    machine::{Network, Ticks},
     node::Dial,
     place::{Lock, Place},
     registry::Registry,
     server::Shared,
 };
+
+pub(crate) use self::cluster::now_ms;
+#[cfg(test)]
+pub(crate) use self::cluster::unconnected;
 
 /// How long tasks may take to end when the bridge stops.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -65,7 +70,8 @@ pub async fn serve(
         activity: Arc::new(Activity::new(Instant::now())),
         connections: Arc::new(Semaphore::new(server::CONNECTIONS)),
     };
-    let registry = Arc::new(Registry::new(dial, shared.clone()));
+    let nodes = Nodes::open(place.file("nodes.json")).await;
+    let registry = Arc::new(Registry::new(dial, nodes, shared.clone()));
     let token = guard::new_secret()?;
     let address = BridgeAddress {
         url: format!("http://127.0.0.1:{port}/"),
@@ -82,7 +88,9 @@ pub async fn serve(
     place.publish(lock, &address)?;
     tracing::info!(port, pid = address.pid, version = VERSION, "bridge started");
 
-    watch_over(&registry, &shared).await;
+    watch_over(&registry, &shared).await.map_err(|error| {
+        ApiError::new(ErrorCode::Internal, "cannot keep time").caused_by(&error)
+    })?;
 
     place.forget_address();
     shared.cancel.cancel();
@@ -94,17 +102,30 @@ pub async fn serve(
     Ok(())
 }
 
-/// Returns when the bridge is to end; looks after sleep and idleness until then.
-async fn watch_over(registry: &Registry, shared: &Shared) {
+/// Returns when the bridge is to end; looks after sleep, the network and idleness until then.
+async fn watch_over(registry: &Registry, shared: &Shared) -> std::io::Result<()> {
     let mut sleep = SleepWatch::new(Instant::now(), SystemTime::now());
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while shared
-        .cancel
-        .run_until_cancelled(ticks.tick())
-        .await
-        .is_some()
-    {
+    let ticks = Ticks::new(TICK)?;
+    let mut network = Network::watch();
+    loop {
+        let changed = async {
+            match &network {
+                Ok(network) => network.changed().await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shared.cancel.cancelled() => return Ok(()),
+            ticked = ticks.tick() => ticked?,
+            changed = changed => {
+                tracing::info!("the network has changed");
+                registry.network_changed();
+                if let Err(error) = changed {
+                    tracing::warn!(%error, "changes of the network are not seen any more");
+                    network = Err(error);
+                }
+            }
+        }
         let now = Instant::now();
         if sleep.has_slept(now, SystemTime::now()) {
             tracing::info!("the machine has slept");
@@ -114,7 +135,7 @@ async fn watch_over(registry: &Registry, shared: &Shared) {
             shared.activity.touch(now);
         } else if shared.activity.is_idle(now) {
             tracing::info!("nobody needs the bridge");
-            return;
+            return Ok(());
         }
     }
 }

@@ -11,6 +11,7 @@ mod doctor;
 mod login;
 mod open;
 mod output;
+mod renew;
 mod run;
 mod runs;
 mod status;
@@ -30,6 +31,8 @@ pub struct CommandLine {
 enum Verb {
     /// Logs in to a cluster and keeps the connection.
     Connect(connect::Args),
+    /// Runs the command of config.toml that renews the certificate for a cluster.
+    Renew(renew::Args),
     /// Ends the connection to a cluster; its runs go on.
     Disconnect(disconnect::Args),
     /// Shows the bridge and its clusters.
@@ -78,6 +81,7 @@ pub fn run(line: CommandLine) -> anyhow::Result<u8> {
     match line.verb {
         Verb::Bridge(args) => bridge::run(&args),
         Verb::Connect(args) => block_on(connect::run(args)),
+        Verb::Renew(args) => block_on(renew::run(args)),
         Verb::Disconnect(args) => block_on(disconnect::run(args)),
         Verb::Status(args) => block_on(status::run(args)),
         Verb::Run(args) => block_on(run::run(args)),

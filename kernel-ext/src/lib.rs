@@ -3,6 +3,7 @@
 //! Used by `main` and by the package's tests.
 
 pub mod bridge;
+mod certificate;
 pub mod commands;
 pub mod config;
 pub mod env_vars;

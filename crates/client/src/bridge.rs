@@ -62,6 +62,16 @@ impl Bridge {
         self.endpoint.open(request).await.map(Ndjson::new)
     }
 
+    /// Runs the cluster's `renew_command`, and connects the cluster if it is not connected.
+    ///
+    /// # Errors
+    /// `BadRequest` when there is no such command, `Conflict` when it runs; else as every request.
+    pub async fn renew(&self, cluster: &str) -> Result<ConnectEvents, ClientError> {
+        let path = format!("v1/clusters/{}/renew", segment(cluster));
+        let request = self.endpoint.request(Method::POST, &path);
+        self.endpoint.open(request).await.map(Ndjson::new)
+    }
+
     /// Ends a cluster's connection; its agent and runs go on.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ from ._errors import (
     NoSpace,
     NotConnected,
     NotFound,
+    OtherNode,
     Unavailable,
     VersionMismatch,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "NoSpace",
     "NotConnected",
     "NotFound",
+    "OtherNode",
     "Result",
     "Rpc",
     "Run",

@@ -1,6 +1,6 @@
 """Logging in to a cluster: the bridge's questions go to the user, the answers back.
 
-Called by `_follow` when a cluster turns out not to be connected, and by `_rpc.connect`.
+Called by `_follow` when a cluster turns out not to be connected, and by `_rpc`.
 Invariants: a secret is asked for without echo and never kept.
 """
 
@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 from . import _http
 from ._errors import NotFound, Unavailable, from_wire
-from ._show import Status
+from ._show import Status, note
 
 _LOGIN_SECONDS = 180.0
+_RENEW_SECONDS = 330.0  # The bridge ends the command after 300.
 
 
 def in_url(cluster: str) -> str:
@@ -26,11 +27,28 @@ def in_url(cluster: str) -> str:
 
 def connect(cluster: str) -> dict[str, Any]:
     """Connects, asking the user what the login node asks; returns its `ClusterStatus`."""
+    return _log_in(cluster, "connect", _LOGIN_SECONDS)
+
+
+def renew(cluster: str) -> dict[str, Any]:
+    """Runs the cluster's `renew_command`, showing what it says, and connects."""
+    return _log_in(cluster, "renew", _RENEW_SECONDS)
+
+
+def status(cluster: str, timeout: float = _http.SILENCE) -> dict[str, Any]:
+    """Returns the cluster's `ClusterStatus`, or a disconnected one."""
+    bridge = _http.get_json("GET", "/v1/bridge", timeout=timeout)
+    default = bridge.get("defaultCluster") if cluster == "default" else None
+    known = [each for each in bridge["clusters"] if each["name"] == (default or cluster)]
+    return known[0] if known else {"name": default or cluster, "state": "disconnected"}
+
+
+def _log_in(cluster: str, verb: str, patience: float) -> dict[str, Any]:
     status, rest = Status(), b""
-    path = f"/v1/clusters/{in_url(cluster)}/connect"
+    path = f"/v1/clusters/{in_url(cluster)}/{verb}"
     answer = None
     try:
-        answer = _http.request("POST", path, timeout=_LOGIN_SECONDS)
+        answer = _http.request("POST", path, timeout=patience)
         while True:
             data = answer.read_some()
             if not data:
@@ -38,7 +56,10 @@ def connect(cluster: str) -> dict[str, Any]:
             *lines, rest = (rest + data).split(b"\n")
             for event in (json.loads(line) for line in lines if line.strip()):
                 if event["type"] == "progress":
-                    status.say(f"{cluster}: {event['message']}")
+                    if verb == "renew":  # It may be an address to open.
+                        note(event["message"])
+                    else:
+                        status.say(f"{cluster}: {event['message']}")
                 elif event["type"] == "prompt":
                     status.clear()
                     _ask(event)
@@ -46,6 +67,9 @@ def connect(cluster: str) -> dict[str, Any]:
                     raise from_wire(event["error"])
                 elif event["type"] == "connected":
                     cluster_status: dict[str, Any] = event["cluster"]
+                    status.clear()
+                    for notice in cluster_status.get("notices", []):
+                        note(f"{cluster}: {notice}")
                     return cluster_status
     except _http.BROKEN as error:
         raise Unavailable("the bridge ended the login", causes=[repr(error)]) from error

@@ -80,6 +80,12 @@ class NotFound(HpcError):
     code = "notFound"
 
 
+class OtherNode(HpcError):
+    """The run lives on another node, which cannot be reached from the present one."""
+
+    code = "otherNode"
+
+
 class NoSpace(HpcError):
     """The disk or the quota of the node is full."""
 

@@ -92,6 +92,7 @@ class Follower:
         self._offsets = {1: 0, 2: 0, 3: 0}
         self._sent = False  # Whether the node may have got the spec.
         self._status, self._lost_at, self._delay = Status(), 0.0, 0.05
+        self._reconnecting = False  # Whether the bridge is at it; then there is no use in waiting.
         self.interrupts, self.timed_out = 0, False
         self.info: dict[str, Any] = {}
         self.ended = False
@@ -133,7 +134,8 @@ class Follower:
             raise TimeoutError
         if self._answer is None:
             waited = self._lost_at and time.monotonic() - self._lost_at > _NOTICE_SECONDS
-            patience = self._patience(_http.SILENCE if waited else _NOTICE_SECONDS)
+            is_long = waited and not self._reconnecting
+            patience = self._patience(_http.SILENCE if is_long else _NOTICE_SECONDS)
             self._answer = self._open(patience)
         self._answer.set_timeout(self._patience(_http.SILENCE))
         data = self._answer.read_some()
@@ -183,7 +185,7 @@ class Follower:
             self._status.say(f"waiting: {self.info.get('reason', 'its output cannot be stored')}")
         else:
             self._status.clear()
-        self._lost_at, self._delay = 0.0, 0.05
+        self._lost_at, self._delay, self._reconnecting = 0.0, 0.05, False
         if self.ended and self._answer is not None:
             self._answer.keep()
 
@@ -206,7 +208,7 @@ class Follower:
                 _connect.connect(self._cluster)
             else:
                 if time.monotonic() - self._lost_at > _NOTICE_SECONDS:
-                    self._status.say(f"waiting for {self._cluster}: reconnecting…")
+                    self._say_why()
                 self._rest(error)
             interrupts.armed = False
         except KeyboardInterrupt:
@@ -216,6 +218,16 @@ class Follower:
             if isinstance(failed, NotConnected):
                 raise
             self._cut(failed, interrupts)
+
+    def _say_why(self) -> None:
+        """Shows what the bridge waits for; a bridge that does not say is waited for itself."""
+        try:
+            known = _connect.status(self._cluster, timeout=_NOTICE_SECONDS)
+        except (*_http.BROKEN, HpcError):
+            known = {}
+        self._reconnecting = known.get("state") in ("connecting", "reconnecting")
+        why = known.get("waiting") or "reconnecting…"
+        self._status.say(f"waiting for {self._cluster}: {why}")
 
     def _rest(self, error: Exception) -> None:
         """Pauses before the next try, longer each time."""

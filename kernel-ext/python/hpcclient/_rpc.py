@@ -63,13 +63,17 @@ class Rpc:
         """Ends the connection of this cluster for every notebook; runs go on."""
         _http.get_json("POST", f"/v1/clusters/{_connect.in_url(self.cluster)}/disconnect")
 
+    def renew(self) -> Rpc:
+        """Renews your certificate by the cluster's `renew_command` in config.toml, and connects.
+
+        What the command says is shown; it may open a browser.
+        """
+        _connect.renew(self.cluster)
+        return self
+
     def status(self) -> dict[str, Any]:
-        """The connection as the bridge sees it: `state`, `destination`, `node`, `error`, …"""
-        bridge = _http.get_json("GET", "/v1/bridge")
-        default = bridge.get("defaultCluster") if self.cluster == "default" else None
-        name = default or self.cluster
-        known = [each for each in bridge["clusters"] if each["name"] == name]
-        return known[0] if known else {"name": name, "state": "disconnected"}
+        """The connection as the bridge sees it: `state`, `destination`, `node`, `waiting`, …"""
+        return _connect.status(self.cluster)
 
     def execute(
         self,

@@ -157,6 +157,15 @@ class Status:
         display({"text/plain": text, "text/html": as_html}, **options)
 
 
+def note(text: str) -> None:
+    """Shows a line that stays: in a notebook an output of its own, else on stderr."""
+    if is_kernel(sys.stderr):
+        display({"text/plain": text, "text/html": f"<small>{html.escape(text)}</small>"})
+    else:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
 def display(data: dict[str, Any], **options: Any) -> None:
     """Shows rich output where IPython is; elsewhere nothing."""
     module = sys.modules.get("IPython")

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// How often to look.
+/// How often to look; after sleep a look is due at once.
 pub(crate) const TICK: Duration = Duration::from_secs(5);
 
 /// How far the two clocks may drift apart between two looks before it counts as sleep.

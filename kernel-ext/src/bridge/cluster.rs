@@ -5,8 +5,15 @@
 //! one that may have left is not repeated here, because only its sender knows whether that is safe.
 
 mod actor;
+mod again;
+mod arrive;
+mod elsewhere;
+mod hold;
 mod link;
+pub(crate) mod nodes;
+mod others;
 mod reach;
+mod view;
 
 use std::{
     sync::Arc,
@@ -23,16 +30,20 @@ use hpcclient_protocol::{
 };
 use hyper::body::Incoming;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
+pub(crate) use self::view::unconnected;
 use self::{
-    actor::{Actor, Command},
+    actor::{Actor, Command, Tools},
     link::{Link, Unsent},
+    nodes::Nodes,
+    others::Others,
+    view::View,
 };
 use super::{
-    node::{Dial, Node},
+    node::Dial,
     prompt::{Askers, Prompts},
     server::Shared,
 };
@@ -43,20 +54,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many commands may wait for the actor; more wait in their senders.
 const COMMANDS: usize = 16;
 
-/// What others see of the actor's state.
-#[derive(Clone, Debug)]
-struct View {
-    status: ClusterStatus,
-    link: Option<Link>,
-    node: Option<Arc<dyn Node>>,
-}
-
 /// A handle to one cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     name: Arc<str>,
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<View>,
+    askers: Arc<Askers>,
+    /// One renewal of the certificate at a time.
+    pub(crate) renewing: Arc<Semaphore>,
 }
 
 impl Cluster {
@@ -65,43 +71,27 @@ impl Cluster {
         name: &str,
         dial: Arc<dyn Dial>,
         prompts: Arc<Prompts>,
+        nodes: Arc<Nodes>,
         shared: &Shared,
     ) -> Self {
         let (commands, inbox) = mpsc::channel(COMMANDS);
-        let (publish, view) = watch::channel(View {
-            status: ClusterStatus {
-                name: name.to_owned(),
-                destination: name.to_owned(),
-                state: ClusterState::Disconnected,
-                node: None,
-                route: None,
-                agent_version: None,
-                via: None,
-                login: None,
-                waiting: None,
-                retry_ms: None,
-                notices: vec![],
-                channels_opened: 0,
-                since_ms: now_ms(),
-                error: None,
-            },
-            link: None,
-            node: None,
-        });
-        let actor = Actor::new(
-            name,
+        let (publish, view) = watch::channel(View::disconnected(name));
+        let askers = Arc::new(Askers::new(prompts));
+        let tools = Tools {
             dial,
-            Arc::new(Askers::new(prompts)),
-            inbox,
-            publish,
-            shared,
-        );
+            askers: Arc::clone(&askers),
+            nodes,
+            shared: shared.clone(),
+        };
+        let actor = Actor::new(name, tools, inbox, publish);
         shared.tasks.spawn(actor.run());
         let name = name.into();
         Self {
             name,
             commands,
             view,
+            askers,
+            renewing: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -112,12 +102,8 @@ impl Cluster {
 
     /// Returns the cluster's state.
     pub(crate) fn status(&self) -> ClusterStatus {
-        let view = self.view.borrow();
-        let mut status = view.status.clone();
-        if let Some(node) = &view.node {
-            status.channels_opened = node.channels_opened();
-        }
-        status
+        let question = self.askers.open_question();
+        self.view.borrow().told(question, now_ms())
     }
 
     /// Connects; the asker hears how it goes and answers its questions.
@@ -140,6 +126,18 @@ impl Cluster {
         let _ = self.commands.try_send(Command::Woke);
     }
 
+    /// Tells that the machine's addresses or routes are others now.
+    pub(crate) fn network_changed(&self) {
+        // As above.
+        let _ = self.commands.try_send(Command::NetworkChanged);
+    }
+
+    /// Tells that the user's certificate was renewed.
+    pub(crate) async fn renewed(&self) {
+        // Without an actor there is no connection that it could be said of.
+        let _ = self.commands.send(Command::Renewed).await;
+    }
+
     /// Tells that the agent was asked to end, so that it is not brought back.
     pub(crate) async fn agent_stopped(&self) {
         // Without an actor there is nobody who would bring it back.
@@ -152,10 +150,7 @@ impl Cluster {
     }
 
     /// Sends a request to the agent and returns the head of its answer.
-    pub(crate) async fn send(
-        &self,
-        mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, ApiError> {
+    async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, ApiError> {
         let give_up = Instant::now() + PATIENCE;
         loop {
             let link = self.wait(give_up).await?;
@@ -165,6 +160,10 @@ impl Cluster {
                 Err(Unsent::Gone(error)) => return Err(error),
             }
         }
+    }
+
+    fn others(&self) -> Option<Arc<Others>> {
+        self.view.borrow().others.clone()
     }
 
     async fn wait(&self, give_up: Instant) -> Result<Link, ApiError> {

@@ -13,7 +13,8 @@ use percent_encoding::percent_decode_str;
 use super::{
     answer::{Answer, json, lines, no_content, read_json},
     guard, prompt, proxy,
-    registry::Registry,
+    registry::{self, Registry},
+    renew,
     server::Site,
 };
 
@@ -78,6 +79,13 @@ impl Control {
             "connect" => {
                 let (asker, events) = prompt::asker();
                 self.registry.cluster(name).connect(asker).await?;
+                Ok(lines(events))
+            }
+            "renew" => {
+                let (asker, events) = prompt::asker();
+                let config = registry::load_config().await?;
+                let cluster = self.registry.cluster(name);
+                renew::start(&config, cluster, asker, &self.registry.shared)?;
                 Ok(lines(events))
             }
             "disconnect" => {

@@ -15,13 +15,51 @@ use tokio::sync::watch;
 
 /// Logs in to clusters.
 pub trait Dial: Debug + Send + Sync + 'static {
-    /// Logs in to a cluster by its name; questions go to the prompter. Of several addresses, `near` comes first.
+    /// Logs in to a cluster by its name; questions go to the prompter.
     fn dial<'a>(
         &'a self,
         cluster: &'a str,
-        near: Option<IpAddr>,
+        way: Way,
         prompter: Arc<dyn Prompter>,
-    ) -> BoxFuture<'a, Result<Dialled, ApiError>>;
+    ) -> BoxFuture<'a, Result<Dialled, NoLogin>>;
+}
+
+/// How to go about a login.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way {
+    /// Of several addresses this one comes first.
+    pub near: Option<IpAddr>,
+    /// Whether a lost connection is made again: then each try is short, because the next one follows soon.
+    pub is_again: bool,
+}
+
+/// Why there is no login.
+#[derive(Clone, Debug)]
+pub struct NoLogin {
+    /// What failed.
+    pub error: ApiError,
+    /// Whether a server was reached; one that was must not be asked again and again.
+    pub is_reached: bool,
+}
+
+impl NoLogin {
+    /// Returns a failure before any server took the connection.
+    #[must_use]
+    pub const fn unreached(error: ApiError) -> Self {
+        Self {
+            error,
+            is_reached: false,
+        }
+    }
+
+    /// Returns a failure at a server, or one that may have been.
+    #[must_use]
+    pub const fn reached(error: ApiError) -> Self {
+        Self {
+            error,
+            is_reached: true,
+        }
+    }
 }
 
 /// A login that worked.
@@ -74,4 +112,14 @@ pub struct AgentEnd {
     pub stream: AgentStream,
     /// The way it takes.
     pub route: Route,
+}
+
+/// Returns whether a text that a node sent can be a host's name.
+pub(crate) fn is_host_name(text: &str) -> bool {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .is_some_and(|first| first.is_ascii_alphanumeric())
+        && letters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+        && text.len() <= 253
 }

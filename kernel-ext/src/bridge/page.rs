@@ -99,6 +99,9 @@ impl Site for Page {
             return Err(ApiError::new(ErrorCode::Unauthorized, message)
                 .hint("run `marconiview` or `hpcclient open` again"));
         }
+        if path == "/bridge-status" && reads {
+            return Ok(json(&self.cluster.status()));
+        }
         if !path.starts_with("/v1/") {
             return Err(ApiError::new(ErrorCode::NotFound, "there is no such path"));
         }

@@ -62,6 +62,10 @@ impl Drop for OpenPrompt {
 pub(crate) struct Askers {
     waiting: Mutex<Vec<mpsc::Sender<ConnectEvent>>>,
     prompts: Arc<Prompts>,
+    /// The first line of the question that is open.
+    open_question: Mutex<Option<String>>,
+    /// The first line of the last question that nobody was there to hear.
+    unheard: Mutex<Option<String>>,
 }
 
 /// One who waits: what to hand to [`Askers::join`], and where the events come out.
@@ -71,8 +75,12 @@ pub(crate) fn asker() -> (mpsc::Sender<ConnectEvent>, mpsc::Receiver<ConnectEven
 
 impl Askers {
     pub(crate) const fn new(prompts: Arc<Prompts>) -> Self {
-        let waiting = Mutex::new(Vec::new());
-        Self { waiting, prompts }
+        Self {
+            waiting: Mutex::new(Vec::new()),
+            prompts,
+            open_question: Mutex::new(None),
+            unheard: Mutex::new(None),
+        }
     }
 
     /// Adds one who waits.
@@ -95,6 +103,16 @@ impl Askers {
         }
     }
 
+    /// Returns the first line of the question that is open.
+    pub(crate) fn open_question(&self) -> Option<String> {
+        locked(&self.open_question).clone()
+    }
+
+    /// Returns the first line of the last question that nobody was there to hear, once.
+    pub(crate) fn take_unheard(&self) -> Option<String> {
+        locked(&self.unheard).take()
+    }
+
     fn first(&self) -> Option<mpsc::Sender<ConnectEvent>> {
         let mut waiting = locked(&self.waiting);
         waiting.retain(|asker| !asker.is_closed());
@@ -102,6 +120,8 @@ impl Askers {
     }
 
     async fn ask_somebody(&self, prompt: &Prompt) -> Option<String> {
+        let question = first_line(&prompt.text);
+        let _open = ShownQuestion::new(self, question.clone());
         while let Some(asker) = self.first() {
             let mut open = self.prompts.open()?;
             let event = ConnectEvent::Prompt {
@@ -118,8 +138,31 @@ impl Askers {
                 () = asker.closed() => {}
             }
         }
+        *locked(&self.unheard) = Some(question);
         None
     }
+}
+
+/// Shows that a question is open for as long as it lives.
+struct ShownQuestion<'a>(&'a Askers);
+
+impl<'a> ShownQuestion<'a> {
+    fn new(askers: &'a Askers, question: String) -> Self {
+        *locked(&askers.open_question) = Some(question);
+        Self(askers)
+    }
+}
+
+impl Drop for ShownQuestion<'_> {
+    fn drop(&mut self) {
+        *locked(&self.0.open_question) = None;
+    }
+}
+
+/// Returns a question's first line that says anything.
+fn first_line(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+    line.unwrap_or("a question without words").to_owned()
 }
 
 impl Prompter for Askers {

@@ -54,7 +54,7 @@ pub(crate) async fn pass(
     let mut onward = to_agent(&parts.method, target, Body::new(body))?;
     copy_listed(&parts.headers, onward.headers_mut());
     let stops_agent = parts.method == Method::POST && onward.uri().path() == "/v1/stop";
-    let answer = cluster.send(onward).await?;
+    let answer = cluster.ask(onward).await?;
     if stops_agent && answer.status().is_success() {
         cluster.agent_stopped().await;
     }
@@ -82,8 +82,7 @@ pub(crate) fn to_agent(
 }
 
 /// Turns the agent's answer into ours; the body flows on, and fails when it fails.
-pub(crate) fn to_client(answer: Response<Incoming>) -> Answer {
-    let mut answer = answer.map(Body::new);
+pub(crate) fn to_client(mut answer: Response<Body>) -> Answer {
     for name in &NOT_TO_CLIENT {
         answer.headers_mut().remove(name);
     }

@@ -11,7 +11,7 @@ use hpcclient_protocol::{
 };
 
 use super::{
-    cluster::{self, Cluster},
+    cluster::{self, Cluster, nodes::Nodes},
     node::Dial,
     page::Page,
     prompt::Prompts,
@@ -25,6 +25,7 @@ pub(crate) struct Registry {
     pub(crate) prompts: Arc<Prompts>,
     pub(crate) shared: Shared,
     dial: Arc<dyn Dial>,
+    nodes: Arc<Nodes>,
     started_ms: u64,
     entries: Mutex<BTreeMap<String, Entry>>,
 }
@@ -36,11 +37,12 @@ struct Entry {
 }
 
 impl Registry {
-    pub(crate) fn new(dial: Arc<dyn Dial>, shared: Shared) -> Self {
+    pub(crate) fn new(dial: Arc<dyn Dial>, nodes: Arc<Nodes>, shared: Shared) -> Self {
         Self {
             prompts: Arc::default(),
             shared,
             dial,
+            nodes,
             started_ms: cluster::now_ms(),
             entries: Mutex::default(),
         }
@@ -68,7 +70,9 @@ impl Registry {
             return entry.cluster.clone();
         }
         let dial = Arc::clone(&self.dial);
-        let cluster = Cluster::start(name, dial, Arc::clone(&self.prompts), &self.shared);
+        let prompts = Arc::clone(&self.prompts);
+        let nodes = Arc::clone(&self.nodes);
+        let cluster = Cluster::start(name, dial, prompts, nodes, &self.shared);
         let page = None;
         entries.insert(
             name.to_owned(),
@@ -130,6 +134,13 @@ impl Registry {
         }
     }
 
+    /// Tells every cluster that the machine's addresses or routes are others now.
+    pub(crate) fn network_changed(&self) {
+        for entry in self.entries().values() {
+            entry.cluster.network_changed();
+        }
+    }
+
     fn unconnected(&self, config: &Config, name: &str) -> ClusterStatus {
         let options = config.destination(name);
         let host = options.host.unwrap_or(options.destination);
@@ -141,22 +152,8 @@ impl Registry {
             .port
             .map(|port| format!(":{port}"))
             .unwrap_or_default();
-        ClusterStatus {
-            name: name.to_owned(),
-            destination: format!("{user}{host}{port}"),
-            state: ClusterState::Disconnected,
-            node: None,
-            route: None,
-            agent_version: None,
-            via: None,
-            login: None,
-            waiting: None,
-            retry_ms: None,
-            notices: vec![],
-            channels_opened: 0,
-            since_ms: self.started_ms,
-            error: None,
-        }
+        let destination = format!("{user}{host}{port}");
+        cluster::unconnected(name, destination, self.started_ms)
     }
 
     /// A poisoned lock means that a holder panicked between two plain operations.
@@ -166,7 +163,7 @@ impl Registry {
 }
 
 /// Reads the configuration away from the runtime: the home may be slow.
-async fn load_config() -> Result<Config, ApiError> {
+pub(crate) async fn load_config() -> Result<Config, ApiError> {
     tokio::task::spawn_blocking(Config::load)
         .await
         .unwrap_or_else(|error| {

@@ -24,13 +24,17 @@ use tokio::sync::watch;
 
 use super::{
     agent_binary,
-    node::{AgentEnd, Dial, Dialled, Node},
+    node::{AgentEnd, Dial, Dialled, NoLogin, Node, Way, is_host_name},
     place::Place,
 };
 use crate::config::Config;
 
-/// How long a living node may take to answer after the machine woke up.
-const PROBE: Duration = Duration::from_secs(3);
+/// How long a living node may take to answer after the machine woke up; it is asked twice, and a
+/// dead one is to be noticed within six seconds.
+const PROBE: Duration = Duration::from_millis(2_500);
+
+/// How long a server may take to take a connection that is made again.
+const QUICK: Duration = Duration::from_secs(4);
 
 /// Logs in over SSH.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,25 +44,42 @@ impl Dial for Ssh {
     fn dial<'a>(
         &'a self,
         cluster: &'a str,
-        near: Option<IpAddr>,
+        way: Way,
         prompter: Arc<dyn Prompter>,
-    ) -> BoxFuture<'a, Result<Dialled, ApiError>> {
+    ) -> BoxFuture<'a, Result<Dialled, NoLogin>> {
         Box::pin(async move {
-            let (config, agent) = read_setup().await?;
+            let (config, agent) = read_setup().await.map_err(NoLogin::reached)?;
             let destination = Destination::resolve(&config.destination(cluster)).await;
-            let mut destination = destination.map_err(|error| to_api_error(&error, cluster))?;
-            destination.preferred_address = near;
+            let mut destination =
+                destination.map_err(|error| NoLogin::reached(to_api_error(&error, cluster)))?;
+            destination.preferred_address = way.near;
+            if way.is_again {
+                destination.connect_timeout = destination.connect_timeout.min(QUICK);
+            }
             let shown = format!(
                 "{}@{}:{}",
                 destination.user, destination.hostname, destination.port
             );
             prompter.progress(&format!("logging in to {shown}"));
-            let connection = Connection::open(&destination, &workshop()?, prompter).await;
-            let connection = connection.map_err(|error| to_api_error(&error, cluster))?;
-            let home = config
-                .clusters
-                .get(cluster)
-                .and_then(|known| known.node_home.clone());
+            let workshop = workshop().map_err(NoLogin::reached)?;
+            let known = config.clusters.get(cluster);
+            let connection = Connection::open(&destination, &workshop, prompter).await;
+            let connection = connection.map_err(|error| {
+                let is_reached = !matches!(error, SshError::Connect { .. });
+                let mut api = to_api_error(&error, cluster);
+                if api.code == ErrorCode::AuthFailed
+                    && known.is_some_and(|known| known.renew_command.is_some())
+                {
+                    api = api.hint(format!(
+                        "if the certificate has ended, run `hpcclient renew {cluster}`"
+                    ));
+                }
+                NoLogin {
+                    error: api,
+                    is_reached,
+                }
+            })?;
+            let home = known.and_then(|known| known.node_home.clone());
             let options = NodeOptions { home };
             Ok(Dialled {
                 destination: visible(&shown),
@@ -236,13 +257,7 @@ fn read_hello(json: &str) -> Result<AgentHello, ApiError> {
         return Err(ApiError::new(ErrorCode::VersionMismatch, message).hint(hint));
     }
     let hello: AgentHello = serde_json::from_str(json).map_err(unread)?;
-    let mut letters = hello.host.chars();
-    let is_name = letters
-        .next()
-        .is_some_and(|first| first.is_ascii_alphanumeric())
-        && letters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
-        && hello.host.len() <= 253;
-    if is_name && hello.socket.starts_with('/') && !hello.socket.contains('\0') {
+    if is_host_name(&hello.host) && hello.socket.starts_with('/') && !hello.socket.contains('\0') {
         Ok(hello)
     } else {
         let message = "the agent names a host or a socket that cannot be one";

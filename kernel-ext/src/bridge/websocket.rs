@@ -58,7 +58,7 @@ pub(crate) async fn pass(
             .headers_mut()
             .insert(header::SEC_WEBSOCKET_PROTOCOL, ours.clone());
     }
-    let mut answer = cluster.send(onward).await?;
+    let mut answer = cluster.ask(onward).await?;
     if answer.status() != StatusCode::OK {
         return Ok(proxy::to_client(answer));
     }

@@ -2,11 +2,10 @@
 
 use std::io::Write as _;
 
-use hpcclient_ssh::visible;
-
 use super::{
     ClusterArgument,
     login::{self, Answers},
+    status,
 };
 
 #[derive(Debug, clap::Args)]
@@ -26,13 +25,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
         serde_json::to_writer(&mut out, &status)?;
         writeln!(out)?;
     } else {
-        let node = status.node.as_deref().map(visible).unwrap_or_default();
-        let destination = visible(&status.destination);
-        writeln!(
-            out,
-            "connected to {} ({destination}, node {node})",
-            status.name
-        )?;
+        write!(out, "{}", status::told(&status))?;
     }
     Ok(0)
 }

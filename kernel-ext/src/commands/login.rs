@@ -7,7 +7,7 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
-use hpcclient_client::{Agent, Bridge, ClientError, Renew};
+use hpcclient_client::{Agent, Bridge, ClientError, ConnectEvents, Renew};
 use hpcclient_protocol::{
     ApiError, ErrorCode,
     bridge::{ClusterStatus, ConnectEvent, PromptKind},
@@ -23,6 +23,15 @@ pub(super) enum Answers {
     Terminal,
     /// The terminal, else the lines of stdin.
     TerminalOrStdin,
+}
+
+/// Who sees what is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// A person at a terminal.
+    Terminal,
+    /// Whoever reads stderr.
+    Always,
 }
 
 /// Finds the bridge, and starts it where needed.
@@ -50,12 +59,22 @@ pub(super) async fn connect(
     cluster: &str,
     answers: Answers,
 ) -> Result<ClusterStatus, ClientError> {
-    let mut events = bridge.connect(cluster).await?;
+    let events = bridge.connect(cluster).await?;
+    follow(bridge, events, answers, Progress::Terminal).await
+}
+
+/// Follows a login to its end and returns the cluster's state.
+pub(super) async fn follow(
+    bridge: &Bridge,
+    mut events: ConnectEvents,
+    answers: Answers,
+    progress: Progress,
+) -> Result<ClusterStatus, ClientError> {
     while let Some(event) = events.next().await? {
         match event {
             ConnectEvent::Progress { message } => {
                 // A first login takes seconds; somebody who watches wants to know why.
-                if io::stderr().is_terminal() {
+                if progress == Progress::Always || io::stderr().is_terminal() {
                     let _ = writeln!(io::stderr(), "hpcclient: {}", visible(&message));
                 }
             }

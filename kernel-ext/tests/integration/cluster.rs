@@ -98,7 +98,7 @@ async fn a_refused_login_is_not_tried_again_until_somebody_asks() {
 #[tokio::test]
 async fn a_question_goes_to_the_asker_and_its_answer_to_the_login() {
     let running = Running::start().await;
-    *running.site.asks.lock().unwrap() = true;
+    *running.site.asks.lock().unwrap() = Some("Password: ");
     let mut gone = running.client.connect("c").await.unwrap();
     let Some(ConnectEvent::Prompt { id: first, .. }) = gone.next().await.unwrap() else {
         panic!("no question");
@@ -154,12 +154,12 @@ async fn an_older_agent_makes_way_and_a_newer_one_stays() {
 #[tokio::test]
 async fn another_build_makes_way_when_somebody_connects_and_stays_at_a_reconnect() {
     let running = Running::start().await;
-    *running.site.builds.lock().unwrap() = vec!["11", "00"];
+    *running.site.world.builds.lock().unwrap() = vec!["11", "00"];
     let cluster = running.connect("c").await.unwrap();
     assert_eq!(cluster.channels_opened, 2, "it was replaced");
 
     // From here on another machine's build is there whenever the bridge comes back by itself.
-    *running.site.builds.lock().unwrap() = vec!["11"];
+    *running.site.world.builds.lock().unwrap() = vec!["11"];
     running.site.kill_agent();
     eventually(async || (running.status("c").await.channels_opened == 3).then_some(())).await;
     assert_eq!(get(&running, "/c/c/v1/request").await, 200);
@@ -170,7 +170,7 @@ async fn another_build_makes_way_when_somebody_connects_and_stays_at_a_reconnect
     assert_eq!(running.status("c").await.channels_opened, 1, "it stays");
 
     running.client.disconnect("c").await.unwrap();
-    *running.site.builds.lock().unwrap() = vec!["11", "00"];
+    *running.site.world.builds.lock().unwrap() = vec!["11", "00"];
     let cluster = running.connect("c").await.unwrap();
     assert_eq!(cluster.channels_opened, 2, "a person connected anew");
     running.end().await;

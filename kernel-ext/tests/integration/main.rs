@@ -12,12 +12,16 @@
     reason = "the lints' exception for tests does not reach helpers beside them"
 )]
 
+mod asking;
 mod cluster;
 mod interrupt;
 mod node;
+mod nodes;
 mod page;
 mod proxy;
 mod raw;
+mod reconnect;
+mod renew;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -43,10 +47,15 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let place = Place::at(PathBuf::from(dir.path()).join("bridge")).unwrap();
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let tasks = TaskTracker::new();
         let site = Arc::new(Site::new(tasks.clone()));
+        Self::start_at(tempfile::tempdir().unwrap(), site, tasks).await
+    }
+
+    /// Starts a bridge in a folder that another one may have left.
+    async fn start_at(dir: tempfile::TempDir, site: Arc<Site>, tasks: TaskTracker) -> Self {
+        let place = Place::at(PathBuf::from(dir.path()).join("bridge")).unwrap();
+        let stop = CancellationToken::new();
         let (place_there, dial, token) = (place.clone(), Arc::clone(&site), stop.clone());
         tasks.spawn(async move {
             let lock = place_there.lock().unwrap().unwrap();
@@ -62,6 +71,14 @@ impl Running {
             tasks,
             dir,
         }
+    }
+
+    /// Ends the bridge and starts another one in its folder, at the same site.
+    async fn restarted(self) -> Self {
+        self.stop.cancel();
+        let place = Place::at(PathBuf::from(self.dir.path()).join("bridge")).unwrap();
+        eventually(async || (!place.is_taken().unwrap()).then_some(())).await;
+        Self::start_at(self.dir, self.site, self.tasks).await
     }
 
     /// Starts a bridge and connects the cluster `c`.
@@ -99,6 +116,20 @@ impl Running {
             (status.state == state).then_some(status)
         })
         .await
+    }
+
+    /// Sends a request at the control listener and returns the answer.
+    async fn exchange(&self, request: &str, headers: &[(&str, &str)]) -> String {
+        let host = format!("127.0.0.1:{}", self.port());
+        let token = format!("Bearer {}", self.address.token);
+        let origin = format!("http://{host}");
+        let mut all = vec![
+            ("Host", host.as_str()),
+            ("Authorization", token.as_str()),
+            ("Origin", origin.as_str()),
+        ];
+        all.extend_from_slice(headers);
+        raw::exchange(self.port(), request, &all).await
     }
 
     fn port(&self) -> u16 {

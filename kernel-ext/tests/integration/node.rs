@@ -1,7 +1,9 @@
-//! A node of a few lines: its agent speaks HTTP/2 over a pipe in memory.
+//! Nodes of a few lines: their agents speak HTTP/2 over pipes in memory.
 
 use std::{
+    collections::{HashMap, HashSet},
     convert::Infallible,
+    net::IpAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -11,16 +13,20 @@ use std::{
 use axum::body::{Body, Bytes};
 use bytes::BytesMut;
 use futures_util::{StreamExt as _, future::BoxFuture};
-use hpcclient::bridge::node::{AgentEnd, Dial, Dialled, Node};
+use hpcclient::bridge::node::{AgentEnd, Dial, Dialled, NoLogin, Node, Way};
 use hpcclient_protocol::{
-    ApiError, ErrorCode, Frame, PROTOCOL_VERSION, StreamName, VERSION, bridge::Route,
+    ApiError, ErrorCode, Frame, PROTOCOL_VERSION, StreamName, VERSION,
+    bridge::{Certificate, Login as LoginFacts, Route, Transport},
     status::AgentHello,
 };
 use hpcclient_ssh::{Prompt, Prompter, Question};
 use http::{Method, Request, Response, StatusCode};
 use hyper::{body::Incoming, ext::Protocol, server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{Notify, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where every login leads.
@@ -29,17 +35,41 @@ pub(crate) struct Site {
     pub(crate) dials: AtomicU64,
     /// What the next logins fail with.
     pub(crate) refuse: Mutex<Option<ErrorCode>>,
-    /// Whether a login asks for the password `secret`.
-    pub(crate) asks: Mutex<bool>,
+    /// Whether the network is there.
+    pub(crate) is_up: Mutex<bool>,
+    /// What a login asks for, if it does; the answer is `secret`.
+    pub(crate) asks: Mutex<Option<&'static str>>,
+    /// The answers that were given.
+    pub(crate) answers: Mutex<Vec<String>>,
     /// The release that the next agents claim to be, the last one for all that follow.
     pub(crate) versions: Mutex<Vec<&'static str>>,
-    /// The builds of the next agents, the last one for all that follow; ours is `00`.
-    pub(crate) builds: Arc<Mutex<Vec<&'static str>>>,
-    /// Lets `/v1/cut` fail.
-    pub(crate) go: Arc<Notify>,
+    /// The addresses that the logins were told to try first.
+    pub(crate) near: Mutex<Vec<Option<IpAddr>>>,
+    /// The node that the next logins lead to.
+    pub(crate) lands_on: Mutex<&'static str>,
+    /// When the certificate of the next logins ends.
+    pub(crate) certificate_ends: Mutex<Option<u64>>,
+    pub(crate) world: Arc<World>,
     live: Mutex<Option<Arc<Login>>>,
-    tasks: TaskTracker,
     over: CancellationToken,
+}
+
+/// What all nodes share.
+#[derive(Debug)]
+pub(crate) struct World {
+    /// The builds of the next agents, the last one for all that follow; ours is `00`.
+    pub(crate) builds: Mutex<Vec<&'static str>>,
+    /// Lets `/v1/cut` fail.
+    pub(crate) go: Notify,
+    /// The nodes that cannot be reached from another one.
+    pub(crate) unreachable: Mutex<HashSet<&'static str>>,
+    /// How often each node was reached from another one.
+    pub(crate) hops: Mutex<HashMap<String, u64>>,
+    /// The boots of the nodes.
+    pub(crate) boot: Mutex<&'static str>,
+    /// Whether the nodes answer when they are asked if they are there.
+    pub(crate) answers_probes: Mutex<bool>,
+    tasks: TaskTracker,
 }
 
 impl Site {
@@ -47,12 +77,23 @@ impl Site {
         Self {
             dials: AtomicU64::new(0),
             refuse: Mutex::default(),
+            is_up: Mutex::new(true),
             asks: Mutex::default(),
+            answers: Mutex::default(),
             versions: Mutex::new(vec![VERSION]),
-            builds: Arc::new(Mutex::new(vec!["00"])),
-            go: Arc::default(),
+            near: Mutex::default(),
+            lands_on: Mutex::new("login01"),
+            certificate_ends: Mutex::default(),
+            world: Arc::new(World {
+                builds: Mutex::new(vec!["00"]),
+                go: Notify::new(),
+                unreachable: Mutex::default(),
+                hops: Mutex::default(),
+                boot: Mutex::new("boot-1"),
+                answers_probes: Mutex::new(true),
+                tasks,
+            }),
             live: Mutex::default(),
-            tasks,
             over: CancellationToken::new(),
         }
     }
@@ -75,6 +116,12 @@ impl Site {
         self.over.cancel();
     }
 
+    /// How often a node was reached from another one.
+    pub(crate) fn hops_to(&self, host: &str) -> u64 {
+        let hops = self.world.hops.lock().unwrap();
+        hops.get(host).copied().unwrap_or_default()
+    }
+
     pub(crate) fn dials(&self) -> u64 {
         self.dials.load(Ordering::SeqCst)
     }
@@ -84,35 +131,43 @@ impl Dial for Site {
     fn dial<'a>(
         &'a self,
         cluster: &'a str,
-        _near: Option<std::net::IpAddr>,
+        way: Way,
         prompter: Arc<dyn Prompter>,
-    ) -> BoxFuture<'a, Result<Dialled, ApiError>> {
+    ) -> BoxFuture<'a, Result<Dialled, NoLogin>> {
         Box::pin(async move {
             self.dials.fetch_add(1, Ordering::SeqCst);
+            self.near.lock().unwrap().push(way.near);
+            if !*self.is_up.lock().unwrap() {
+                let error = ApiError::new(ErrorCode::ConnectFailed, "cannot reach login port 22");
+                return Err(NoLogin::unreached(error));
+            }
             let refuse = *self.refuse.lock().unwrap();
             if let Some(code) = refuse {
-                return Err(ApiError::new(code, "refused by the test"));
+                return Err(NoLogin::reached(ApiError::new(code, "refused by the test")));
             }
             let asks = *self.asks.lock().unwrap();
-            if asks {
+            if let Some(text) = asks {
                 let prompt = Prompt {
-                    kind: Question::Password,
-                    text: "Password: ".to_owned(),
+                    kind: Question::Text,
+                    text: text.to_owned(),
                     echo: false,
                 };
-                if prompter.ask(prompt).await.as_deref() != Some("secret") {
-                    return Err(ApiError::new(ErrorCode::AuthFailed, "wrong password"));
+                let answer = prompter.ask(prompt).await;
+                self.answers.lock().unwrap().extend(answer.clone());
+                if answer.as_deref() != Some("secret") {
+                    let error = ApiError::new(ErrorCode::AuthFailed, "wrong password");
+                    return Err(NoLogin::reached(error));
                 }
             }
             let (closed, _) = watch::channel(None);
             let login = Arc::new(Login {
+                host: *self.lands_on.lock().unwrap(),
                 closed,
                 channels: AtomicU64::new(0),
                 agent: Mutex::default(),
                 versions: Mutex::new(std::mem::take(&mut *self.versions.lock().unwrap())),
-                builds: Arc::clone(&self.builds),
-                go: Arc::clone(&self.go),
-                tasks: self.tasks.clone(),
+                certificate_ends: *self.certificate_ends.lock().unwrap(),
+                world: Arc::clone(&self.world),
                 over: self.over.child_token(),
             });
             *self.versions.lock().unwrap() = vec![VERSION];
@@ -129,13 +184,13 @@ impl Dial for Site {
 /// One login.
 #[derive(Debug)]
 struct Login {
+    host: &'static str,
     closed: watch::Sender<Option<String>>,
     channels: AtomicU64,
     agent: Mutex<CancellationToken>,
     versions: Mutex<Vec<&'static str>>,
-    builds: Arc<Mutex<Vec<&'static str>>>,
-    go: Arc<Notify>,
-    tasks: TaskTracker,
+    certificate_ends: Option<u64>,
+    world: Arc<World>,
     over: CancellationToken,
 }
 
@@ -143,6 +198,37 @@ impl Login {
     fn end(&self, reason: &str) {
         self.closed.send_replace(Some(reason.to_owned()));
         self.over.cancel();
+    }
+
+    fn start_agent(&self, host: &str) -> Result<(AgentEnd, CancellationToken), ApiError> {
+        if self.over.is_cancelled() {
+            return Err(ApiError::new(ErrorCode::ConnectFailed, "the login is over"));
+        }
+        self.channels.fetch_add(1, Ordering::SeqCst);
+        let version = next_of(&self.versions);
+        let build = next_of(&self.world.builds);
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let agent = self.over.child_token();
+        let world = Arc::clone(&self.world);
+        self.world
+            .tasks
+            .spawn(serve_agent(far, agent.clone(), host.to_owned(), world));
+        let hello = AgentHello {
+            version: version.to_owned(),
+            protocol: PROTOCOL_VERSION,
+            build: build.to_owned(),
+            socket: "/run/agent.sock".to_owned(),
+            host: host.to_owned(),
+            pid: 1,
+            boot_id: Some((*self.world.boot.lock().unwrap()).to_owned()),
+        };
+        let end = AgentEnd {
+            hello,
+            our_build: "00".to_owned(),
+            stream: Box::new(near),
+            route: Route::Streamlocal,
+        };
+        Ok((end, agent))
     }
 }
 
@@ -152,55 +238,42 @@ impl Node for Login {
         _prompter: &'a dyn Prompter,
     ) -> BoxFuture<'a, Result<AgentEnd, ApiError>> {
         Box::pin(async move {
-            if self.over.is_cancelled() {
-                return Err(ApiError::new(ErrorCode::ConnectFailed, "the login is over"));
-            }
-            self.channels.fetch_add(1, Ordering::SeqCst);
-            let version = next_of(&self.versions);
-            let build = next_of(&self.builds);
-            let (near, far) = tokio::io::duplex(64 << 10);
-            let agent = self.over.child_token();
-            *self.agent.lock().unwrap() = agent.clone();
-            self.tasks
-                .spawn(serve_agent(far, agent, Arc::clone(&self.go)));
-            let hello = AgentHello {
-                version: version.to_owned(),
-                protocol: PROTOCOL_VERSION,
-                build: build.to_owned(),
-                socket: "/run/agent.sock".to_owned(),
-                host: "login01".to_owned(),
-                pid: 1,
-                boot_id: None,
-            };
-            Ok(AgentEnd {
-                hello,
-                our_build: "00".to_owned(),
-                stream: Box::new(near),
-                route: Route::Streamlocal,
-            })
+            let (end, agent) = self.start_agent(self.host)?;
+            *self.agent.lock().unwrap() = agent;
+            Ok(end)
         })
     }
 
     fn reach_node<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<AgentEnd, ApiError>> {
-        let message = format!("{host} cannot be reached");
-        let error = ApiError::new(ErrorCode::ConnectFailed, message);
-        Box::pin(std::future::ready(Err(error)))
+        Box::pin(async move {
+            let mut hops = self.world.hops.lock().unwrap();
+            *hops.entry(host.to_owned()).or_default() += 1;
+            if self.world.unreachable.lock().unwrap().contains(host) {
+                let message = format!("{host} cannot be reached from the node of this login");
+                return Err(ApiError::new(ErrorCode::ConnectFailed, message));
+            }
+            self.start_agent(host).map(|(end, _)| end)
+        })
     }
 
-    fn login(&self) -> hpcclient_protocol::bridge::Login {
-        hpcclient_protocol::bridge::Login {
-            transport: hpcclient_protocol::bridge::Transport::Russh,
+    fn login(&self) -> LoginFacts {
+        LoginFacts {
+            transport: Transport::Russh,
             offered: vec![],
-            used: vec![],
-            certificate: None,
+            used: vec!["publickey (certificate ~/.ssh/id-cert.pub)".to_owned()],
+            certificate: self.certificate_ends.map(|end| Certificate {
+                key_id: "me".to_owned(),
+                source: "~/.ssh/id-cert.pub".to_owned(),
+                valid_until_ms: Some(end),
+            }),
             host_key: None,
             server: None,
             hops: vec![],
         }
     }
 
-    fn address(&self) -> Option<std::net::IpAddr> {
-        None
+    fn address(&self) -> Option<IpAddr> {
+        address_of(self.host)
     }
 
     fn closed(&self) -> watch::Receiver<Option<String>> {
@@ -208,7 +281,8 @@ impl Node for Login {
     }
 
     fn is_alive(&self) -> BoxFuture<'_, bool> {
-        Box::pin(std::future::ready(!self.over.is_cancelled()))
+        let answers = *self.world.answers_probes.lock().unwrap();
+        Box::pin(std::future::ready(answers && !self.over.is_cancelled()))
     }
 
     fn channels_opened(&self) -> u64 {
@@ -219,6 +293,12 @@ impl Node for Login {
         self.end("closed");
         Box::pin(std::future::ready(()))
     }
+}
+
+/// The address of `login01` is 192.0.2.1, and so on.
+pub(crate) fn address_of(host: &str) -> Option<IpAddr> {
+    let number = host.strip_prefix("login")?.parse().ok()?;
+    Some(IpAddr::from([192, 0, 2, number]))
 }
 
 fn next_of(list: &Mutex<Vec<&'static str>>) -> &'static str {
@@ -243,12 +323,18 @@ where
     }
 }
 
-async fn serve_agent(stream: tokio::io::DuplexStream, over: CancellationToken, go: Arc<Notify>) {
+async fn serve_agent(
+    stream: tokio::io::DuplexStream,
+    over: CancellationToken,
+    host: String,
+    world: Arc<World>,
+) {
     let tasks = TaskTracker::new();
     let (stop, helpers) = (over.clone(), tasks.clone());
     let service = service_fn(move |request| {
-        let (stop, tasks, go) = (stop.clone(), helpers.clone(), Arc::clone(&go));
-        async move { Ok::<_, Infallible>(answer(request, stop, &tasks, go).await) }
+        let (stop, tasks, world) = (stop.clone(), helpers.clone(), Arc::clone(&world));
+        let host = host.clone();
+        async move { Ok::<_, Infallible>(answer(request, stop, &tasks, &host, world).await) }
     });
     let serving = http2::Builder::new(OnTracker(tasks.clone()))
         .enable_connect_protocol()
@@ -261,17 +347,32 @@ async fn answer(
     mut request: Request<Incoming>,
     stop: CancellationToken,
     tasks: &TaskTracker,
-    go: Arc<Notify>,
+    host: &str,
+    world: Arc<World>,
 ) -> Response<Body> {
+    if let Some(there) = elsewhere(request.uri().path(), host) {
+        let error = ApiError::new(ErrorCode::OtherNode, "the run lives on another node");
+        let mut refusal = Response::new(Body::from(
+            serde_json::to_vec(&error.on_node(there)).unwrap(),
+        ));
+        *refusal.status_mut() = StatusCode::CONFLICT;
+        return refusal;
+    }
     if request.method() == Method::CONNECT {
         assert_eq!(
             request.extensions().get::<Protocol>().unwrap().as_ref(),
             b"websocket"
         );
         let upgrade = hyper::upgrade::on(&mut request);
+        let greeting = if request.uri().path().starts_with("/v1/runs/") {
+            host.to_owned()
+        } else {
+            String::new()
+        };
         tasks.spawn(stop.run_until_cancelled_owned(async move {
             let upgraded = TokioIo::new(upgrade.await.unwrap());
             let (mut from, mut to) = tokio::io::split(upgraded);
+            to.write_all(greeting.as_bytes()).await.unwrap();
             // The bytes come back; what they mean is not the bridge's business.
             let _ = tokio::io::copy(&mut from, &mut to).await;
         }));
@@ -285,8 +386,9 @@ async fn answer(
             *gone.status_mut() = StatusCode::NO_CONTENT;
             gone
         }
-        "/v1/request" => {
+        path if path == "/v1/request" || path.ends_with("/request") => {
             let mut lines = vec![format!("{} {}", request.method(), request.uri())];
+            lines.push(format!("node {host}"));
             for (name, value) in request.headers() {
                 lines.push(format!("{name}: {}", value.to_str().unwrap()));
             }
@@ -300,12 +402,12 @@ async fn answer(
         }
         "/v1/cut" => {
             let pieces = futures_util::stream::unfold(0, move |sent| {
-                let go = Arc::clone(&go);
+                let world = Arc::clone(&world);
                 async move {
                     if sent == 0 {
                         return Some((Ok(Bytes::from("part")), 1));
                     }
-                    go.notified().await;
+                    world.go.notified().await;
                     Some((Err(std::io::Error::other("cut")), 2))
                 }
             });
@@ -324,6 +426,13 @@ async fn answer(
             missing
         }
     }
+}
+
+/// Returns the node that a run lives on, if it is another one: the run `login02-…` lives on `login02`.
+fn elsewhere(path: &str, host: &str) -> Option<String> {
+    let run = path.strip_prefix("/v1/runs/")?.split('/').next()?;
+    let there = run.split_once('-')?.0;
+    (there.starts_with("login") && there != host).then(|| there.to_owned())
 }
 
 /// The frames of a run that writes without end.

@@ -23,6 +23,17 @@ async fn exchange_code(port: u16, host: &str, origin: &str, code: &str) -> Strin
     answer
 }
 
+/// Exchanges a page's code for its token.
+pub(crate) async fn token(port: u16, code: &str) -> String {
+    let (host, origin) = (
+        format!("localhost:{port}"),
+        format!("http://localhost:{port}"),
+    );
+    let answer = exchange_code(port, &host, &origin, code).await;
+    let token: PageToken = serde_json::from_str(answer.lines().last().unwrap()).unwrap();
+    token.token
+}
+
 #[tokio::test]
 async fn a_code_opens_the_page_of_its_cluster_once() {
     let running = Running::connected().await;

@@ -119,7 +119,7 @@ async fn an_answer_that_is_cut_off_there_is_cut_off_here() {
     let mut chunk = [0; 9];
     answer.read_exact(&mut chunk).await.unwrap();
     assert_eq!(&chunk, b"4\r\npart\r\n");
-    running.site.go.notify_one();
+    running.site.world.go.notify_one();
     let mut rest = Vec::new();
     let read = tokio::time::timeout(SOON, answer.read_to_end(&mut rest));
     let _ = read.await.expect("the cut was not passed on");

@@ -23,9 +23,11 @@ pub(super) enum OtherBuild {
     Keep,
 }
 
-/// Opens HTTP/2 to the agent; an older one makes way for ours and its runs go on.
+/// Opens HTTP/2 to the agent, of another node where one is named; an older agent makes way for ours
+/// and its runs go on.
 pub(super) async fn reach(
     node: &dyn Node,
+    other: Option<&str>,
     other_build: OtherBuild,
     prompter: &dyn Prompter,
     tasks: &TaskTracker,
@@ -35,7 +37,7 @@ pub(super) async fn reach(
         our_build,
         stream,
         route,
-    } = node.reach_agent(prompter).await?;
+    } = end(node, other, prompter).await?;
     let link = Link::open(stream, tasks).await?;
     if is_older(&hello.version, VERSION) {
         let theirs = hpcclient_ssh::visible(&hello.version);
@@ -56,8 +58,19 @@ pub(super) async fn reach(
         stream,
         route,
         ..
-    } = node.reach_agent(prompter).await?;
+    } = end(node, other, prompter).await?;
     Ok((hello, route, Link::open(stream, tasks).await?))
+}
+
+async fn end(
+    node: &dyn Node,
+    other: Option<&str>,
+    prompter: &dyn Prompter,
+) -> Result<AgentEnd, ApiError> {
+    match other {
+        Some(host) => node.reach_node(host).await,
+        None => node.reach_agent(prompter).await,
+    }
 }
 
 /// Returns whether one release is older than another; what is not a release is not older.
