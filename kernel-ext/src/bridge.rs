@@ -10,8 +10,12 @@ pub mod agent_binary;
 mod answer;
 mod cluster;
 mod control;
+mod door;
 pub mod ensure;
 mod guard;
+mod login_page;
+mod login_ui;
+mod logins;
 pub mod node;
 mod page;
 pub mod place;
@@ -27,7 +31,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use hpcclient_protocol::{ApiError, ErrorCode, VERSION, bridge::BridgeAddress};
+use hpcclient_protocol::{ApiError, VERSION, bridge::BridgeAddress};
 use tokio::{
     sync::Semaphore,
     time::{MissedTickBehavior, interval, timeout},
@@ -37,6 +41,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     activity::{Activity, SleepWatch, TICK},
     control::Control,
+    door::Door,
+    login_page::LoginPage,
     node::Dial,
     place::{Lock, Place},
     registry::Registry,
@@ -56,16 +62,16 @@ pub async fn serve(
     dial: Arc<dyn Dial>,
     stop: CancellationToken,
 ) -> Result<(), ApiError> {
-    let (port, sockets) = server::listen().map_err(|error| {
-        ApiError::new(ErrorCode::Internal, "cannot listen on loopback").caused_by(&error)
-    })?;
+    let (port, sockets) = server::listen_for_site()?;
+    let (login_port, login_sockets) = server::listen_for_site()?;
     let shared = Shared {
         tasks: TaskTracker::new(),
         cancel: stop,
         activity: Arc::new(Activity::new(Instant::now())),
         connections: Arc::new(Semaphore::new(server::CONNECTIONS)),
     };
-    let registry = Arc::new(Registry::new(dial, shared.clone()));
+    let door = Arc::new(Door::new(login_port));
+    let registry = Arc::new(Registry::new(dial, Arc::clone(&door), shared.clone()));
     let token = guard::new_secret()?;
     let address = BridgeAddress {
         url: format!("http://127.0.0.1:{port}/"),
@@ -79,6 +85,12 @@ pub async fn serve(
         registry: registry_here,
     });
     server::serve(sockets, port, &site, &shared);
+    let registry_here = Arc::clone(&registry);
+    let login_page = Arc::new(LoginPage {
+        door,
+        registry: registry_here,
+    });
+    server::serve(login_sockets, login_port, &login_page, &shared);
     place.publish(lock, &address)?;
     tracing::info!(port, pid = address.pid, version = VERSION, "bridge started");
 

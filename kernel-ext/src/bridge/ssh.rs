@@ -56,8 +56,7 @@ impl Dial for Ssh {
             let connection = Connection::open(&destination, &workshop()?, prompter).await;
             let connection = connection.map_err(|error| to_api_error(&error, cluster))?;
             let home = config
-                .clusters
-                .get(cluster)
+                .cluster(cluster)
                 .and_then(|known| known.node_home.clone());
             let options = NodeOptions { home };
             Ok(Dialled {

@@ -14,6 +14,7 @@
 
 mod cluster;
 mod interrupt;
+mod login_page;
 mod node;
 mod page;
 mod proxy;
