@@ -10,6 +10,7 @@ mod errors;
 mod idle;
 mod isolation;
 mod login;
+mod login_page;
 mod loss;
 mod notebook;
 mod shell;

@@ -78,25 +78,21 @@ export class Login {
 
   async start(): Promise<void> {
     this.stage = 'starting';
-    const code = this.#around.takeCode();
-    let token = this.#around.kept();
-    let isNew = false;
     try {
-      if (code) {
-        token = await this.#around.exchange(code);
-        this.#around.keep(token);
-        isNew = true;
-      }
+      const code = this.#around.takeCode();
+      const fresh = code && (await this.#around.exchange(code));
+      if (fresh) this.#around.keep(fresh);
+      const token = fresh || this.#around.kept();
       if (!token) return void (this.stage = 'expired');
       this.#api = this.#around.api(token.token);
       this.clusters = await this.#api.clusters();
+      const only = this.clusters.length === 1 ? this.clusters[0]?.name : undefined;
+      this.choose(token.cluster || only || '');
+      if (fresh && fresh.cluster) return await this.connect();
+      this.stage = 'form';
     } catch (error) {
-      return this.#fail(error);
+      this.#fail(error);
     }
-    const only = this.clusters.length === 1 ? this.clusters[0]?.name : undefined;
-    this.choose(token.cluster || only || '');
-    if (isNew && token.cluster) return this.connect();
-    this.stage = 'form';
   }
 
   /** Names a cluster; the account becomes the one that is known for it. */
