@@ -33,10 +33,10 @@ async function assertSound(page) {
   assert.deepEqual(faults, []);
 }
 
-const isLost = (url) => /\/v1\/(status|live|runs|files)/.test(url);
+const isLost = (text) => /\/v1\/(status|live|runs|files)/.test(text);
 
 // What fails while there is no connection is expected; anything else that the page reports is not.
-await scene({ width: 900, height: 600, isOurs: (url) => !isLost(url) }, async (page) => {
+await scene({ width: 900, height: 600, isOurs: (url, text) => !isLost(url + text) }, async (page) => {
   const press = (key) => page.keyboard.press(key);
   const shoot = async (name) => {
     for (const shade of ['dark', 'light']) {
@@ -56,7 +56,7 @@ await scene({ width: 900, height: 600, isOurs: (url) => !isLost(url) }, async (p
   assert.equal(await page.getByRole('button', { name: 'Connect' }).isDisabled(), true);
   await press('Tab');
   await page.keyboard.type('test');
-  await page.getByText('not connected').first().waitFor();
+  await page.getByRole('paragraph').filter({ hasText: 'not connected' }).waitFor();
   await press('Tab');
   assert.equal(await page.getByRole('textbox', { name: /^User/ }).inputValue(), ACCOUNT);
   await shoot('choice');
@@ -104,7 +104,7 @@ await scene({ width: 900, height: 600, isOurs: (url) => !isLost(url) }, async (p
   await again.waitFor();
   await page.getByRole('button', { name: 'Connection: login needed' }).waitFor();
   assert.ok(await page.locator('main [data-tile="files"]').isVisible());
-  await page.screenshot({ path: picture('login-needed') });
+  await page.screenshot({ path: picture('login-needed'), animations: 'disabled' });
   await again.click();
   await page.getByLabel(/password/i).fill(PASSWORD);
   await page.getByRole('button', { name: 'Continue' }).click();

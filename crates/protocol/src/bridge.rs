@@ -212,7 +212,7 @@ pub struct PromptAnswer {
     pub answer: Option<String>,
 }
 
-/// The answer of `POST /v1/clusters/{name}/page`: where the GUI is.
+/// The answer of `POST /v1/clusters/{name}/page` and of `POST /v1/login-page`: where a page is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PageAddress {
@@ -220,7 +220,7 @@ pub struct PageAddress {
     pub url: String,
 }
 
-/// The body of `POST /v1/login-page`; the answer is a [`PageAddress`].
+/// The body of `POST /v1/login-page`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LoginPageRequest {

@@ -21,7 +21,7 @@ use super::{answer::read_json, guard};
 /// How long a code is good.
 const CODE_LIFE: Duration = Duration::from_secs(60);
 
-/// How many codes may wait; the oldest gives way.
+/// How many codes may wait; the oldest of the same cluster gives way, else the oldest.
 const CODES: usize = 64;
 
 /// How many tokens a page has; the oldest gives way.
@@ -105,7 +105,9 @@ impl Keys {
     fn put_code(&mut self, secret: String, cluster: &str, now: Instant) {
         self.forget_old(now);
         if self.codes.len() >= CODES {
-            self.codes.remove(0);
+            // A page that asks for one after the other costs its own cluster's codes first.
+            let same = self.codes.iter().position(|code| code.cluster == cluster);
+            self.codes.remove(same.unwrap_or(0));
         }
         self.codes.push(Code {
             secret,
@@ -184,6 +186,19 @@ mod tests {
         let late = keys.exchange("two", "b", start + CODE_LIFE).unwrap_err();
         assert_eq!(late.code, ErrorCode::Unauthorized);
         assert!(!keys.is_token("b"));
+    }
+
+    #[test]
+    fn many_codes_for_one_cluster_do_not_drive_out_anothers() {
+        let now = Instant::now();
+        let mut keys = Keys::new(now);
+        keys.put_code("mine".to_owned(), "marconi", now);
+        for number in 0..2 * CODES {
+            keys.put_code(number.to_string(), "other", now);
+        }
+        assert_eq!(keys.codes.len(), CODES);
+        assert_eq!(keys.exchange("mine", "t", now).unwrap(), "marconi");
+        assert!(keys.exchange("0", "t", now).is_err());
     }
 
     #[test]

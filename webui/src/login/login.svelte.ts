@@ -103,8 +103,8 @@ export class Login {
 
   async connect(): Promise<void> {
     const { target } = this;
-    if (!this.#api) return this.start();
-    if (!target) return;
+    // It failed before there was anything to connect.
+    if (!this.#api || !target) return this.start();
     this.#abort?.abort();
     const abort = (this.#abort = new AbortController());
     this.stage = 'busy';

@@ -135,6 +135,18 @@ describe('the login page', () => {
     expect([login.stage, login.error?.code]).toEqual(['failed', 'unavailable']);
   });
 
+  it('starts again where not even the clusters could be read', async () => {
+    bridge.clusters = async () => {
+      throw new Failure({ code: 'badRequest', message: 'config.toml' }, 400);
+    };
+    await start();
+    expect([login.stage, login.error?.message]).toEqual(['failed', 'config.toml']);
+    bridge.clusters = async () => CLUSTERS;
+    bridge.code = undefined;
+    await login.connect();
+    expect([login.stage, login.target, bridge.asked]).toEqual(['form', 'marconi', []]);
+  });
+
   it('leaves the login when it is cancelled', async () => {
     await start();
     await bridge.tell(ask);
