@@ -22,16 +22,19 @@ const wholeRuntimeInShell: Plugin = {
   },
 };
 
-export default defineConfig({
+// `--mode login` builds the login page, which is in the bridge; else the dashboard, which is in the agent.
+export default defineConfig(({ mode }) => ({
   // Every URL is relative, so the page works at `/` and behind any proxy's prefix.
   base: './',
   plugins: [svelte(), wholeRuntimeInShell],
   build: {
     target: 'es2022',
+    outDir: mode === 'login' ? 'dist-login' : 'dist',
     cssCodeSplit: false,
     modulePreload: false,
     reportCompressedSize: false,
     rolldownOptions: {
+      input: mode === 'login' ? 'login.html' : 'index.html',
       // The entry lies beside index.html: `build/finish.mjs` moves it into the page, and its
       // imports of `./assets/…` stay true there.
       output: { entryFileNames: '[name].js' },
@@ -39,4 +42,4 @@ export default defineConfig({
   },
   server: toPage ? { proxy: { '/v1': toPage, '/page-token': toPage } } : {},
   test: { include: ['src/**/*.test.ts'], environment: 'node' },
-});
+}));

@@ -10,8 +10,12 @@ pub mod agent_binary;
 mod answer;
 mod cluster;
 mod control;
+mod door;
 pub mod ensure;
 mod guard;
+mod login_page;
+mod login_ui;
+mod logins;
 mod machine;
 pub mod node;
 mod page;
@@ -37,6 +41,8 @@ use self::{
     activity::{Activity, SleepWatch, TICK},
     cluster::nodes::Nodes,
     control::Control,
+    door::Door,
+    login_page::LoginPage,
     machine::{Network, Ticks},
     node::Dial,
     place::{Lock, Place},
@@ -61,9 +67,8 @@ pub async fn serve(
     dial: Arc<dyn Dial>,
     stop: CancellationToken,
 ) -> Result<(), ApiError> {
-    let (port, sockets) = server::listen().map_err(|error| {
-        ApiError::new(ErrorCode::Internal, "cannot listen on loopback").caused_by(&error)
-    })?;
+    let (port, sockets) = server::listen_for_site()?;
+    let (login_port, login_sockets) = server::listen_for_site()?;
     let shared = Shared {
         tasks: TaskTracker::new(),
         cancel: stop,
@@ -71,7 +76,13 @@ pub async fn serve(
         connections: Arc::new(Semaphore::new(server::CONNECTIONS)),
     };
     let nodes = Nodes::open(place.file("nodes.json")).await;
-    let registry = Arc::new(Registry::new(dial, nodes, shared.clone()));
+    let door = Arc::new(Door::new(login_port));
+    let registry = Arc::new(Registry::new(
+        dial,
+        nodes,
+        Arc::clone(&door),
+        shared.clone(),
+    ));
     let token = guard::new_secret()?;
     let address = BridgeAddress {
         url: format!("http://127.0.0.1:{port}/"),
@@ -85,6 +96,12 @@ pub async fn serve(
         registry: registry_here,
     });
     server::serve(sockets, port, &site, &shared);
+    let registry_here = Arc::clone(&registry);
+    let login_page = Arc::new(LoginPage {
+        door,
+        registry: registry_here,
+    });
+    server::serve(login_sockets, login_port, &login_page, &shared);
     place.publish(lock, &address)?;
     tracing::info!(port, pid = address.pid, version = VERSION, "bridge started");
 

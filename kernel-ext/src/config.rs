@@ -130,20 +130,39 @@ impl Config {
         }
     }
 
-    /// Returns what a name means for ssh.
+    /// Returns what a name means for ssh. `alice@marconi` is the cluster `marconi` with another account.
     #[must_use]
     pub fn destination(&self, name: &str) -> DestinationOptions {
+        let (user, name) = self.split_user(name);
         let known = self.clusters.get(name).cloned().unwrap_or_default();
         DestinationOptions {
             destination: name.to_owned(),
             host: known.host,
-            user: known.user,
+            user: user.map(str::to_owned).or(known.user),
             port: known.port,
             identity_file: known.identity_file.map(expand_home),
             known_hosts: known.known_hosts.map(expand_home),
             ssh_config: known.ssh_config.map(expand_home),
             certificate_file: known.certificate_file.map(expand_home),
             transport: known.transport.into(),
+        }
+    }
+
+    /// Returns a cluster of the file by its name, or by its name with another account before it.
+    #[must_use]
+    pub fn cluster(&self, name: &str) -> Option<&ClusterConfig> {
+        self.clusters.get(self.split_user(name).1)
+    }
+
+    /// Takes the account off a name that without it is one of the file's.
+    fn split_user<'a>(&self, name: &'a str) -> (Option<&'a str>, &'a str) {
+        match name.rsplit_once('@') {
+            Some((user, cluster))
+                if !self.clusters.contains_key(name) && self.clusters.contains_key(cluster) =>
+            {
+                (Some(user), cluster)
+            }
+            _ => (None, name),
         }
     }
 
@@ -305,6 +324,12 @@ mod tests {
         assert_eq!(known.identity_file, Some("/k".into()));
         let free = config.destination("bob@h2");
         assert_eq!((free.destination.as_str(), free.host), ("bob@h2", None));
+        let other = config.destination("bob@a");
+        assert_eq!(
+            (other.user.as_deref(), other.host),
+            (Some("bob"), known.host)
+        );
+        assert_eq!(other.identity_file, Some("/k".into()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ export const picture = (name) => `${process.env.ARTIFACTS}/${name}.png`;
 
 /**
  * Runs a scene in a fresh browser; fails when the scene does or when a page reported an error.
- * `isOurs(url)` says whose console errors count: JupyterLab's own are not ours to judge.
+ * `isOurs(url, text)` says whose console errors count: JupyterLab's own are not ours to judge.
  */
 export async function scene({ width, height, isOurs = () => true, colorScheme = 'light' }, play) {
   const context = await chromium.launchPersistentContext(process.env.PROFILE, {
@@ -32,7 +32,7 @@ export async function scene({ width, height, isOurs = () => true, colorScheme = 
     page.on('pageerror', (error) => errors.push(`page error: ${error.stack ?? error}`));
     page.on('console', (message) => {
       const { url } = message.location();
-      if (message.type() === 'error' && isOurs(url)) errors.push(`console: ${message.text()} (${url})`);
+      if (message.type() === 'error' && isOurs(url, message.text())) errors.push(`console: ${message.text()} (${url})`);
     });
   };
   context.on('page', watch);

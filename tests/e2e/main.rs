@@ -11,6 +11,7 @@ mod errors;
 mod idle;
 mod isolation;
 mod login;
+mod login_page;
 mod loss;
 mod nodes;
 mod notebook;

@@ -141,6 +141,8 @@ class Handler(BaseHTTPRequestHandler):
         if parts[:2] == ["v1", "prompts"]:
             bridge.answers[parts[2]] = json.loads(body)["answer"]
             return self.answer()
+        if parts == ["v1", "login-page"]:
+            return self.answer({"url": f"http://localhost:2/#code=l{len(bridge.requests)}"})
         if parts[:2] == ["v1", "clusters"] and parts[3] == "connect":
             return self.connect()
         if parts[:2] == ["v1", "clusters"] and parts[3] == "page":

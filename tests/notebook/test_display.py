@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 
@@ -106,10 +107,22 @@ def test_the_page_in_a_window_has_a_button_too(rpc):
     assert "page.opener = null" in page
 
 
-def test_the_page_connects_first(fake, rpc):
+def test_the_login_page_is_shown_while_there_is_no_connection(fake, rpc):
     fake.connected = False
-    fake.events = [{"type": "connected", "cluster": {"name": "unit"}}]
-    assert hpcclient.View().url.startswith("http://localhost:1/")
+    page = hpcclient.View()._repr_mimebundle_()["text/html"]
+    assert "http://localhost:2/#code=" in page
+    asked = [(path, json.loads(body)) for _, path, body in fake.requests if "login" in path]
+    assert asked == [("/v1/login-page", {"cluster": "unit"})]
+    assert not any(path.endswith("/connect") for _, path, _ in fake.requests)
+
+
+def test_what_the_login_page_cannot_help_with_is_an_error(fake, rpc, monkeypatch):
+    def refuse(cluster):
+        raise hpcclient.HpcError("broken")
+
+    monkeypatch.setattr("hpcclient._view.page_url", refuse)
+    with pytest.raises(hpcclient.HpcError, match="broken"):
+        _ = hpcclient.View().url
 
 
 def test_markup_in_a_cluster_name_stays_text(fake, rpc):

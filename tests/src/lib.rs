@@ -7,6 +7,7 @@
 //! process outlives its [`Env`].
 //! Not here: the tests (`e2e/`), what installs the tools they need (`cargo xtask test`).
 
+mod account;
 mod agent;
 mod browser;
 mod env;
@@ -20,6 +21,7 @@ mod site;
 mod sshd;
 mod wait;
 
+pub use account::Account;
 pub use agent::{resident_bytes, voluntary_switches};
 pub use browser::run_spec;
 pub use env::{Env, repository};

@@ -43,6 +43,7 @@ fn sources(extensions: &[&str]) -> Result<Vec<(PathBuf, String)>> {
                 "target",
                 "node_modules",
                 "dist",
+                "dist-login",
                 "artifacts",
                 "hpcclient.data",
             ];

@@ -35,6 +35,7 @@ describe('the source', () => {
 
   it('takes the focus only where the user asked for it', () => {
     expect(withMatch(/autofocus|\.focus\(/).toSorted()).toEqual([
+      './login/Prompt.svelte',
       './tiles/Cli.svelte',
       './tiles/ConsoleTabs.svelte',
       './tiles/Files.svelte',

@@ -1,7 +1,7 @@
 //! The bridge's control API: clusters, logins, prompts, pages.
 
 use hpcclient_protocol::bridge::{
-    BridgeAddress, BridgeStatus, ConnectEvent, PageAddress, PromptAnswer,
+    BridgeAddress, BridgeStatus, ConnectEvent, LoginPageRequest, PageAddress, PromptAnswer,
 };
 use reqwest::Method;
 
@@ -92,6 +92,18 @@ impl Bridge {
         self.endpoint
             .json(self.endpoint.request(Method::POST, &path))
             .await
+    }
+
+    /// Returns the address of the page that asks for a cluster's login, good for one visit within a minute.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn login_page(&self, cluster: &str) -> Result<PageAddress, ClientError> {
+        let request = LoginPageRequest {
+            cluster: Some(cluster.to_owned()),
+            theme: None,
+        };
+        self.endpoint.post("v1/login-page", &request).await
     }
 
     /// Answers a prompt, or declines it with `None`.

@@ -212,12 +212,70 @@ pub struct PromptAnswer {
     pub answer: Option<String>,
 }
 
-/// The answer of `POST /v1/clusters/{name}/page`: where the GUI is.
+/// The answer of `POST /v1/clusters/{name}/page` and of `POST /v1/login-page`: where a page is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PageAddress {
     /// `http://localhost:<port>/#code=<code>`; the code is taken once, within a minute.
     pub url: String,
+}
+
+/// The body of `POST /v1/login-page`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginPageRequest {
+    /// The cluster that the page connects at once, or nothing where the user is to say which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// The page's colours, where they are not the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub theme: Option<Theme>,
+}
+
+/// A page's colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Theme {
+    /// Light text on dark.
+    Dark,
+    /// Dark text on light.
+    Light,
+}
+
+/// The answer of `GET /v1/clusters` on the login page's origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterList {
+    /// The clusters of the configuration and those that were connected.
+    pub clusters: Vec<ClusterSummary>,
+}
+
+/// What the login page shows of a cluster before it is chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSummary {
+    /// Its name.
+    pub name: String,
+    /// `user@host:port` as far as it is known.
+    pub destination: String,
+    /// Where the connection is in its life.
+    pub state: ClusterState,
+}
+
+impl From<ClusterStatus> for ClusterSummary {
+    fn from(status: ClusterStatus) -> Self {
+        let ClusterStatus {
+            name,
+            destination,
+            state,
+            ..
+        } = status;
+        Self {
+            name,
+            destination,
+            state,
+        }
+    }
 }
 
 /// The body of `POST /page-token` on a page's own origin.
@@ -232,8 +290,8 @@ pub struct PageCode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PageToken {
-    /// A bearer token for this cluster only. Secret.
+    /// A bearer token for this page only. Secret.
     pub token: String,
-    /// The cluster's name.
+    /// The cluster's name; on the login page the one to connect at once, or nothing.
     pub cluster: String,
 }

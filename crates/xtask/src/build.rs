@@ -19,7 +19,7 @@ pub(crate) struct Programs {
     pub(crate) testbed: PathBuf,
 }
 
-/// Builds the web UI unless nothing of it changed.
+/// Builds the web UI, the agent's and the login page, unless nothing of it changed.
 pub(crate) fn web() -> Result<()> {
     npm("webui")?;
     let sources = [path("webui"), path("docs/openapi.json")];
@@ -28,7 +28,9 @@ pub(crate) fn web() -> Result<()> {
         .filter(|path| path.exists())
         .map(PathBuf::as_path)
         .collect();
-    when_changed("webui", &path("webui/dist/index.html"), &sources, || {
+    // The login page is built last.
+    let result = path("webui/dist-login/login.html");
+    when_changed("webui", &result, &sources, || {
         step("building the web UI", || npm_run("webui", "build"))
     })
 }

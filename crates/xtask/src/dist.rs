@@ -21,6 +21,9 @@ pub(crate) fn dist() -> Result<()> {
     install::python(&["demo", "dist"])?;
     install::debian(&[("/usr/bin/objdump", "binutils")])?;
     agent()?;
+    if !path("webui/dist-login/login.html").exists() {
+        bail!("webui/dist-login is empty: a client without its login page is not shipped");
+    }
     let out = path("dist");
     drop(fs::remove_dir_all(&out));
     let wheel = step("building the wheel", || {

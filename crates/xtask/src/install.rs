@@ -159,7 +159,13 @@ fn fingerprint(source: &Path, hasher: &mut DefaultHasher) -> Result<()> {
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let name = entry.file_name();
-        let generated = ["node_modules", "dist", "__pycache__", "target"];
+        let generated = [
+            "node_modules",
+            "dist",
+            "dist-login",
+            "__pycache__",
+            "target",
+        ];
         if !generated.iter().any(|skip| name == *skip) {
             fingerprint(&entry.path(), hasher)?;
         }

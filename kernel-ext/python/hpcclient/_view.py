@@ -1,7 +1,8 @@
 """`marconiview`: the cluster's page, in the notebook as an iframe or in a window of its own.
 
 Called by IPython's display. Every display asks the bridge for a new address, whose code is good
-once and for a minute. Invariants: the page has another origin than the notebook, so neither can
+once and for a minute; while the cluster is not connected it is the login page's, which leads on to
+the cluster's. Invariants: the page has another origin than the notebook, so neither can
 read the other; no window opens by itself from a notebook that was saved and opened again.
 """
 
@@ -14,14 +15,14 @@ import uuid
 from string import Template
 from typing import Any
 
-from . import _connect
-from ._errors import NotConnected
+from . import _http
+from ._errors import HpcError
 from ._rpc import hpcrpc
 from ._run import page_url
 
 _ALLOW = "clipboard-read; clipboard-write; fullscreen; local-network-access; loopback-network"
 
-# The page comes from the login node: it may not navigate the notebook's own tab.
+# The cluster's page comes from the login node: it may not navigate the notebook's own tab.
 _SANDBOX = (
     "allow-scripts allow-same-origin allow-forms allow-modals allow-downloads "
     "allow-popups allow-popups-to-escape-sandbox"
@@ -47,7 +48,8 @@ _FRAME = """<iframe title="hpcclient: $cluster" allow="$allow" sandbox="$sandbox
 
 _FRAME_SCRIPT = """const frame = box.querySelector("iframe");
   frame.src = url.href;
-  new MutationObserver(() => frame.contentWindow?.postMessage({hpcTheme: theme()}, url.origin))
+  // The login page goes on to another origin. A colour is nothing that one of them may not know.
+  new MutationObserver(() => frame.contentWindow?.postMessage({hpcTheme: theme()}, "*"))
     .observe(document.body, {attributes: true, attributeFilter: ["data-jp-theme-light"]});"""
 
 _WINDOW = """<button type="button">Open the window of $cluster</button> <span role="status"></span>
@@ -83,12 +85,14 @@ class View:
 
     @property
     def url(self) -> str:
-        """A new address of the page; it connects first if need be."""
+        """A new address of the page; of the login page if the cluster is not connected."""
         try:
             return page_url(hpcrpc.cluster)
-        except NotConnected:
-            _connect.connect(hpcrpc.cluster)
-            return page_url(hpcrpc.cluster)
+        except HpcError as error:
+            # Not connected, nothing says to which cluster, or not connected again in time.
+            if error.code not in ("notConnected", "badRequest", "unavailable"):
+                raise
+        return str(_http.get_json("POST", "/v1/login-page", {"cluster": hpcrpc.cluster})["url"])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         url, width, height = self.url, self.params["width"], self.params["height"]

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use axum::http::{Method, Request};
 use hpcclient_protocol::{
     ApiError, ErrorCode,
-    bridge::{PageAddress, PromptAnswer},
+    bridge::{LoginPageRequest, PageAddress, Theme},
 };
 use hyper::body::Incoming;
-use percent_encoding::percent_decode_str;
 
 use super::{
     answer::{Answer, json, lines, no_content, read_json},
-    guard, prompt, proxy,
+    guard, logins, prompt, proxy,
     registry::{self, Registry},
     renew,
     server::Site,
 };
+use crate::config::DEFAULT;
 
 /// The control listener's site.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Site for Control {
             else {
                 return Err(not_found());
             };
-            let name = self.registry.name(&decoded(name)?).await?;
+            let name = logins::name(&self.registry, name).await?;
             let query = request.uri().query();
             let target =
                 query.map_or_else(|| format!("/{rest}"), |query| format!("/{rest}?{query}"));
@@ -55,17 +55,14 @@ impl Site for Control {
                 Ok(no_content())
             }
             (&Method::POST, ["v1", "prompts", id]) => {
-                let body: PromptAnswer =
-                    read_json(axum::body::Body::new(request.into_body())).await?;
-                if self.registry.prompts.answer(id, body.answer) {
-                    Ok(no_content())
-                } else {
-                    let message = "nobody waits for an answer to this prompt";
-                    Err(ApiError::new(ErrorCode::NotFound, message))
-                }
+                logins::answer(&self.registry, id, request.into_body()).await
+            }
+            (&Method::POST, ["v1", "login-page"]) => {
+                let asked = read_json(axum::body::Body::new(request.into_body())).await?;
+                Ok(json(&self.login_page(asked).await?))
             }
             (&Method::POST, ["v1", "clusters", name, verb]) => {
-                let name = self.registry.name(&decoded(name)?).await?;
+                let name = logins::name(&self.registry, name).await?;
                 self.cluster(&name, verb).await
             }
             _ => Err(not_found()),
@@ -76,11 +73,7 @@ impl Site for Control {
 impl Control {
     async fn cluster(&self, name: &str, verb: &str) -> Result<Answer, ApiError> {
         match verb {
-            "connect" => {
-                let (asker, events) = prompt::asker();
-                self.registry.cluster(name).connect(asker).await?;
-                Ok(lines(events))
-            }
+            "connect" => logins::connect(&self.registry, name).await,
             "renew" => {
                 let (asker, events) = prompt::asker();
                 let config = registry::load_config().await?;
@@ -94,21 +87,26 @@ impl Control {
                 }
                 Ok(no_content())
             }
-            "page" => {
-                let cluster = self.registry.known(name)?;
-                cluster.link().await?;
-                let url = self.registry.page_url(&cluster)?;
-                Ok(json(&PageAddress { url }))
-            }
+            "page" => logins::page(&self.registry, name).await,
             _ => Err(not_found()),
         }
     }
-}
 
-fn decoded(segment: &str) -> Result<String, ApiError> {
-    let text = percent_decode_str(segment).decode_utf8();
-    let text = text.map_err(|_| ApiError::new(ErrorCode::BadRequest, "the name is not UTF-8"))?;
-    Ok(text.into_owned())
+    /// Returns a URL of the login page. Where no cluster is the default, the page asks which.
+    async fn login_page(&self, asked: LoginPageRequest) -> Result<PageAddress, ApiError> {
+        let cluster = match asked.cluster.as_deref() {
+            None => String::new(),
+            Some(DEFAULT) => self.registry.default_cluster().await?.unwrap_or_default(),
+            Some(name) => self.registry.name(name).await?,
+        };
+        let query = match asked.theme {
+            None => "",
+            Some(Theme::Dark) => "?theme=dark",
+            Some(Theme::Light) => "?theme=light",
+        };
+        let url = self.registry.login.new_url(&cluster, query)?;
+        Ok(PageAddress { url })
+    }
 }
 
 fn not_found() -> ApiError {

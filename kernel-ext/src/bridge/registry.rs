@@ -12,6 +12,7 @@ use hpcclient_protocol::{
 
 use super::{
     cluster::{self, Cluster, nodes::Nodes},
+    door::Door,
     node::Dial,
     page::Page,
     prompt::Prompts,
@@ -24,6 +25,8 @@ use crate::config::{Config, DEFAULT};
 pub(crate) struct Registry {
     pub(crate) prompts: Arc<Prompts>,
     pub(crate) shared: Shared,
+    /// The way into the login page.
+    pub(crate) login: Arc<Door>,
     dial: Arc<dyn Dial>,
     nodes: Arc<Nodes>,
     started_ms: u64,
@@ -37,10 +40,16 @@ struct Entry {
 }
 
 impl Registry {
-    pub(crate) fn new(dial: Arc<dyn Dial>, nodes: Arc<Nodes>, shared: Shared) -> Self {
+    pub(crate) fn new(
+        dial: Arc<dyn Dial>,
+        nodes: Arc<Nodes>,
+        login: Arc<Door>,
+        shared: Shared,
+    ) -> Self {
         Self {
             prompts: Arc::default(),
             shared,
+            login,
             dial,
             nodes,
             started_ms: cluster::now_ms(),
@@ -55,6 +64,11 @@ impl Registry {
         } else {
             Config::default().cluster_name(asked)
         }
+    }
+
+    /// Returns the cluster that `default` stands for, if any.
+    pub(crate) async fn default_cluster(&self) -> Result<Option<String>, ApiError> {
+        Ok(load_config().await?.cluster_name(DEFAULT).ok())
     }
 
     /// Returns a cluster that somebody connected before.
@@ -92,9 +106,12 @@ impl Registry {
         };
         let page = match &entry.page {
             Some(page) => page,
-            None => entry
-                .page
-                .insert(Page::open(cluster.clone(), &self.shared)?),
+            None => {
+                let login = Arc::clone(&self.login);
+                entry
+                    .page
+                    .insert(Page::open(cluster.clone(), login, &self.shared)?)
+            }
         };
         page.new_url()
     }

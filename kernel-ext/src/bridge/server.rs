@@ -1,6 +1,6 @@
 //! Accepts connections on loopback and lets only checked requests through to a site.
 //!
-//! Started by `bridge` for the control API and by `page` for each cluster's page.
+//! Started by `bridge` for the control API and the login page, and by `page` for each cluster's page.
 //! Invariants: every request passes the guard before the site sees it; Nagle's algorithm is off;
 //! when the bridge stops, no new request is taken and open ones get a moment to end; all listeners
 //! together keep a bounded number of connections.
@@ -76,7 +76,7 @@ pub(crate) struct Shared {
 /// Listens on a free port of loopback; the second socket is the same port of `::1`.
 ///
 /// A browser tries `::1` first for `localhost`. Were it free, another user could take it there.
-pub(crate) fn listen() -> io::Result<(u16, Vec<TcpListener>)> {
+fn listen() -> io::Result<(u16, Vec<TcpListener>)> {
     let mut tries = 0;
     loop {
         let v4 = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -97,6 +97,13 @@ pub(crate) fn listen() -> io::Result<(u16, Vec<TcpListener>)> {
         });
         return Ok((port, asynchronous.collect::<io::Result<_>>()?));
     }
+}
+
+/// Listens like [`listen`], with words for whoever asked for it.
+pub(crate) fn listen_for_site() -> Result<(u16, Vec<TcpListener>), ApiError> {
+    listen().map_err(|error| {
+        ApiError::new(ErrorCode::Internal, "cannot listen on loopback").caused_by(&error)
+    })
 }
 
 /// Serves a site on these sockets until the bridge stops.

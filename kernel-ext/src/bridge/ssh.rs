@@ -62,7 +62,7 @@ impl Dial for Ssh {
             );
             prompter.progress(&format!("logging in to {shown}"));
             let workshop = workshop().map_err(NoLogin::reached)?;
-            let known = config.clusters.get(cluster);
+            let known = config.cluster(cluster);
             let connection = Connection::open(&destination, &workshop, prompter).await;
             let connection = connection.map_err(|error| {
                 let is_reached = !matches!(error, SshError::Connect { .. });

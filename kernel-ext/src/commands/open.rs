@@ -1,4 +1,4 @@
-//! `hpcclient open`: a cluster's page in the browser.
+//! `hpcclient open`: a cluster's page in the browser; the login page while it is not connected.
 //!
 //! Invariant: the page's code is in no argument list, where every user could read it: the browser
 //! gets a private file that leads there.
@@ -13,10 +13,7 @@ use std::{
 
 use hpcclient_protocol::{ErrorCode, bridge::PageAddress};
 
-use super::{
-    ClusterArgument,
-    login::{self, Answers},
-};
+use super::{ClusterArgument, login};
 use crate::{bridge::place::Place, env_vars};
 
 #[derive(Debug, clap::Args)]
@@ -35,10 +32,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
     let cluster = &args.cluster.cluster;
     let bridge = login::bridge().await?;
     let page = match bridge.page(cluster).await {
-        Err(error) if error.code() == ErrorCode::NotConnected => {
-            login::connect(&bridge, cluster, Answers::Terminal).await?;
-            bridge.page(cluster).await?
-        }
+        Err(error) if needs_login(error.code()) => bridge.login_page(cluster).await?,
         other => other?,
     };
     let mut out = std::io::stdout().lock();
@@ -53,6 +47,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
         None => writeln!(out, "{}", page.url)?,
     }
     Ok(0)
+}
+
+/// Whether the login page knows what to do: it connects, or asks which cluster is meant.
+const fn needs_login(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::NotConnected | ErrorCode::BadRequest)
 }
 
 /// Returns `xdg-open` if there is a display to open something on.

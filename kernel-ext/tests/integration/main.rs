@@ -15,6 +15,7 @@
 mod asking;
 mod cluster;
 mod interrupt;
+mod login_page;
 mod node;
 mod nodes;
 mod page;

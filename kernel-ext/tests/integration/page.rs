@@ -8,7 +8,7 @@ use crate::{
     raw::{exchange, send, status},
 };
 
-async fn exchange_code(port: u16, host: &str, origin: &str, code: &str) -> String {
+pub(crate) async fn exchange_code(port: u16, host: &str, origin: &str, code: &str) -> String {
     let body = format!(r#"{{"code":"{code}"}}"#);
     let length = body.len().to_string();
     let headers = [

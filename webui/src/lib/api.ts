@@ -2,6 +2,7 @@
 //
 // Called by `state/*`. Invariants: the only `fetch` of the page; URLs are relative to the page, so it
 // works behind any proxy's prefix; the token goes in a header, never in a URL.
+import type { ClusterStatus } from './bridge';
 import { percentEncode } from './paths';
 import type {
   AgentStatus,
@@ -47,15 +48,30 @@ async function failure(response: Response): Promise<Failure> {
   return new Failure(known ? (body as ApiError) : fallback, response.status);
 }
 
+/** Sends a request and returns its answer; anything but success is a `Failure`. */
+export async function send(url: URL, token: string, init: Request_ = {}): Promise<Response> {
+  const headers = { ...init.headers, ...(token && { authorization: `Bearer ${token}` }) };
+  let response: Response;
+  try {
+    response = await fetch(url, { ...init, headers, credentials: 'omit', cache: 'no-store' });
+  } catch (error) {
+    if (error instanceof DOMException) throw error; // Cancelled, or too slow for the caller.
+    throw new Failure(OFFLINE);
+  }
+  if (!response.ok) throw await failure(response);
+  return response;
+}
+
+/** What a request with this body needs. */
+export const jsonBody = (method: string, body?: unknown): Request_ => ({
+  method,
+  headers: { 'content-type': 'application/json' },
+  ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+});
+
 /** Changes the code of a fragment for a token. */
 export async function pageToken(base: string, code: string): Promise<PageToken> {
-  const response = await fetch(new URL('page-token', base), {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ code }),
-    credentials: 'omit',
-  }).catch(() => Promise.reject(new Failure(OFFLINE)));
-  if (!response.ok) throw await failure(response);
+  const response = await send(new URL('page-token', base), '', jsonBody('POST', { code }));
   return (await response.json()) as PageToken;
 }
 
@@ -73,6 +89,12 @@ export class Api {
   }
 
   status = (signal?: AbortSignal) => this.#json<AgentStatus>('v1/status', { signal });
+
+  /** The connection as the bridge sees it; it answers when the node does not. */
+  bridgeStatus = (signal?: AbortSignal) => this.#json<ClusterStatus>('bridge-status', { signal });
+
+  /** Where the user logs in again. */
+  login = () => this.#send<{ url: string }>('POST', 'login');
 
   runs = (limit: number, before?: string) =>
     this.#json<RunList>(`v1/runs?limit=${limit}${before ? `&before=${before}` : ''}`);
@@ -107,22 +129,12 @@ export class Api {
     });
 
   async #request(path: string, init: Request_ = {}): Promise<Response> {
-    const headers = { ...init.headers, authorization: `Bearer ${this.token}` };
-    let response: Response;
     try {
-      response = await fetch(new URL(path, this.base), {
-        ...init,
-        headers,
-        credentials: 'omit',
-        cache: 'no-store',
-      });
+      return await send(new URL(path, this.base), this.token, init);
     } catch (error) {
-      if (error instanceof DOMException) throw error; // Cancelled, or too slow for the caller.
-      throw new Failure(OFFLINE);
+      if (error instanceof Failure && error.status === 401) this.expired();
+      throw error;
     }
-    if (response.ok) return response;
-    if (response.status === 401) this.expired();
-    throw await failure(response);
   }
 
   async #json<T>(path: string, init: { signal?: AbortSignal | undefined } = {}): Promise<T> {
@@ -131,9 +143,7 @@ export class Api {
   }
 
   async #send<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const json = body === undefined ? {} : { body: JSON.stringify(body) };
-    const headers = { 'content-type': 'application/json' };
-    const response = await this.#request(path, { method, headers, ...json });
+    const response = await this.#request(path, jsonBody(method, body));
     return (await response.json()) as T;
   }
 }

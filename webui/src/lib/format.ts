@@ -30,6 +30,15 @@ export function duration(ms: number): string {
   return `${Math.floor(hours / 24)}d ${two(hours % 24)}h`;
 }
 
+/** How long something still holds, to the minute: `25 m`, `3 h 10 m`, `2 d 4 h`. */
+export function validFor(ms: number): string {
+  const minutes = Math.max(0, Math.floor(ms / 60_000));
+  const hours = Math.floor(minutes / 60);
+  if (hours === 0) return `${minutes} m`;
+  if (hours < 24) return `${hours} h ${minutes % 60} m`;
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
 /** How long a run has lived by the node's clock, or nothing when it never started. */
 export function runTime(run: Run, nodeNowMs: number): string {
   if (run.startedMs === undefined) return '';

@@ -3,6 +3,7 @@
 // Made once by `main.ts`. Invariants: nothing is asked of the agent before there is a token; a refused
 // token ends in one calm screen, and no request is repeated with it.
 import { Api, asError, Failure, pageToken } from '../lib/api';
+import { pageUrl, type ClusterStatus } from '../lib/bridge';
 import { Live } from '../lib/live';
 import { browserWindow, handOver, readFragment, TokenStore } from '../lib/token';
 import type { AgentStatus, ApiError, PageToken } from '../lib/wire';
@@ -10,6 +11,7 @@ import { Consoles } from './consoles.svelte';
 import { Files } from './files.svelte';
 import { later } from './later.svelte';
 import { Runs } from './runs.svelte';
+import { theme } from './theme.svelte';
 import { toasts } from './toasts.svelte';
 import { View } from './view.svelte';
 
@@ -27,6 +29,8 @@ export interface House {
 
 /** Errors that go away by themselves; with any other the user has to do something. */
 const PASSING: ApiError['code'][] = ['unavailable', 'connectFailed', 'internal'];
+/** How often the bridge is asked while there is no connection. */
+const LOOK_MS = 2000;
 
 export class Page {
   phase = $state<Phase>('starting');
@@ -35,6 +39,8 @@ export class Page {
   status = $state.raw<AgentStatus>();
   link = $state<Link>('connecting');
   rttMs = $state<number>();
+  /** The connection as the bridge sees it: the node, the certificate, what is waited for. */
+  bridge = $state.raw<ClusterStatus>();
   /** Why it is not connected. */
   reason = $state.raw<ApiError>();
   readonly view = new View();
@@ -42,6 +48,13 @@ export class Page {
   readonly #tokens = new TokenStore(browserWindow());
   #token: PageToken | undefined;
   #home = false;
+  #looks: ReturnType<typeof setInterval> | undefined;
+
+  /** Whether the connection needs the user. */
+  get needsLogin(): boolean {
+    const { state } = this.bridge ?? {};
+    return this.link !== 'up' && (state === 'failed' || state === 'disconnected');
+  }
 
   async start(): Promise<void> {
     this.phase = 'starting';
@@ -73,6 +86,16 @@ export class Page {
     const fragment = handOver(this.#token, this.house?.runs.selected);
     const url = this.#base + location.search + fragment;
     window.open(url, '_blank', 'popup,width=1200,height=820');
+  }
+
+  /** Goes to the bridge's own page for the login; from there it comes back here. */
+  async logIn(): Promise<void> {
+    try {
+      const { url } = (await this.house?.api.login()) ?? {};
+      if (url) location.assign(pageUrl(url, location.hostname, theme.shade));
+    } catch (error) {
+      toasts.error(asError(error));
+    }
   }
 
   #build(token: PageToken): void {
@@ -116,6 +139,9 @@ export class Page {
   async #up(api: Api): Promise<void> {
     this.link = 'up';
     this.reason = undefined;
+    clearInterval(this.#looks);
+    this.#looks = undefined;
+    void this.#look(api);
     try {
       this.status = await api.status();
       if (!this.#home) void this.house?.files.load(new TextEncoder().encode('~'));
@@ -129,12 +155,27 @@ export class Page {
   /** A socket does not say why it closed; a request does. */
   async #down(api: Api): Promise<void> {
     if (this.link === 'up') this.link = 'reconnecting';
+    if (this.#looks === undefined) {
+      this.#looks = setInterval(() => void this.#look(api), LOOK_MS);
+      void this.#look(api);
+    }
     try {
       await api.status(AbortSignal.timeout(35_000));
     } catch (error) {
       if (error instanceof DOMException || this.phase !== 'ready' || this.#isUp) return;
       this.reason = asError(error);
       this.link = PASSING.includes(this.reason.code) ? 'reconnecting' : 'disconnected';
+    }
+  }
+
+  /** Asks the bridge; somebody else may have logged in meanwhile. */
+  async #look(api: Api): Promise<void> {
+    try {
+      this.bridge = await api.bridgeStatus(AbortSignal.timeout(LOOK_MS));
+      if (this.bridge.state === 'connected' && !this.#isUp) this.house?.live.retry();
+    } catch {
+      // Without the bridge nothing is known; the requests of the tiles tell it.
+      this.bridge = undefined;
     }
   }
 
@@ -146,6 +187,7 @@ export class Page {
   #expire(): void {
     if (this.phase === 'expired') return;
     this.phase = 'expired';
+    clearInterval(this.#looks);
     this.#tokens.forget();
     this.house?.live.close();
     this.house = undefined;

@@ -36,8 +36,9 @@ pub(super) fn start(command: &str, tasks: &Tasks) -> Result<Reached, SshError> {
         step: "cannot start the ProxyCommand".to_owned(),
         source,
     };
-    // A shell, because the configuration's users write shell there; OpenSSH does the same.
-    let mut child = Command::new("/bin/sh")
+    // The user's shell, because the configuration's users write shell there; OpenSSH does the same.
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let mut child = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()))
         .arg("-c")
         .arg(format!("exec {command}"))
         .stdin(Stdio::piped())
