@@ -56,13 +56,17 @@ impl Resolver {
     ) -> BoxFuture<'a, Result<Destination, SshError>> {
         async move {
             let config = options.ssh_config.as_deref();
-            let (settings, has_openssh) = match openssh::settings(asked, config).await? {
+            let (mut settings, has_openssh) = match openssh::settings(asked, config).await? {
                 Some(settings) => (settings, true),
                 None => {
                     let settings = config_file::settings(asked, config, &self.local).await?;
                     (settings, false)
                 }
             };
+            if !behind.is_empty() {
+                // `ssh -W`, which goes through a host, does not do these either.
+                settings.unused.retain(|unused| !unused.by_openssh_too);
+            }
             let (mut found, proxy_jump) = assemble(options, asked, &settings, &self.local)?;
             if !looks_for_way {
                 found.proxy_command = None;
@@ -274,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn what_only_the_ssh_program_can_do_is_left_to_it() {
         let config = "Host cluster\n ProxyJump gate\n BindAddress ::1\n ForwardAgent yes\n\
-                      Host gate\n PKCS11Provider /lib/p.so\n";
+                      Host gate\n PKCS11Provider /lib/p.so\n LocalForward 1 localhost:1\n";
         let found = resolved(config, |_| ()).await.unwrap();
         let reason = found.only_openssh.unwrap();
         assert_eq!(reason, "the ssh configuration has PKCS11Provider /lib/p.so");
@@ -292,6 +296,11 @@ mod tests {
         ] {
             assert!(found.notes.iter().any(|note| note.contains(said)), "{said}");
         }
+        let of_hops = found
+            .notes
+            .iter()
+            .filter(|note| note.starts_with("jump host"));
+        assert_eq!(of_hops.count(), 1);
     }
 
     #[tokio::test]
