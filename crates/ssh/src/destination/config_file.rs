@@ -150,9 +150,13 @@ impl<'a> Reader<'a> {
         for line in text.lines().filter_map(lines::line) {
             match line.keyword.as_str() {
                 "match" => self.applies = self.matches(line.rest),
-                // The shell and `parse_jump` read these; nothing is taken from them here.
-                "proxycommand" | "proxyjump" | "knownhostscommand" | "remotecommand" => {
+                // A shell reads these: quotes and comments are for it.
+                "proxycommand" | "knownhostscommand" | "remotecommand" => {
                     self.keyword(&line.keyword, &[line.rest.to_owned()]);
+                }
+                "proxyjump" => {
+                    let list = line.rest.split('#').next().unwrap_or_default();
+                    self.keyword(&line.keyword, &[list.trim_end().to_owned()]);
                 }
                 keyword => {
                     let Some(words) = lines::words(line.rest) else {

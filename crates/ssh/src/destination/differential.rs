@@ -62,7 +62,7 @@ const CASES: &[(&str, &[&str])] = &[
         &["a", "b", "c", "d"],
     ),
     (
-        "Host cluster\n  ProxyJump gate,bob@second:2222,ssh://third:33\nHost gate\n  ProxyJump none\n\
+        "Host cluster\n  ProxyJump gate,bob@second:2222,ssh://third:33 # c\nHost gate\n  ProxyJump none\n\
          Host either\n  ProxyCommand nc %h %p\n  ProxyJump gate\nHost or\n  ProxyJump gate\n  ProxyCommand nc %h %p\n\
          Host neither\n  ProxyCommand none\n  ProxyJump gate\nHost token\n  ProxyJump gate-%h\n\
          Host *\n  ProxyJump gate\n",
@@ -211,7 +211,7 @@ proptest! {
                 "HostName (x\\.%h|b|Big)",
                 "IdentityFile (/[ab]|\"/[ab] c\"|~/%r|'/%h'|/a\\\\ b)",
                 "CertificateFile /c/%[nhrpuidLlkC]",
-                "ProxyJump (none|x|y@z:3,w)",
+                "ProxyJump (none|x|y@z:3,w)( #c)?",
                 "ProxyCommand (none|nc %h  \"%p\" # %r)",
                 "(UserKnownHostsFile|GlobalKnownHostsFile) (/k/%h|none|/a /b)",
                 "(HostKeyAlias (k1|k2)|UpdateHostKeys (yes|no))",
