@@ -17,6 +17,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a silent server is asked whether it is there when the configuration does not say.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
+const USER_KNOWN_HOSTS: [&str; 2] = ["~/.ssh/known_hosts", "~/.ssh/known_hosts2"];
+const GLOBAL_KNOWN_HOSTS: [&str; 2] = ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"];
+
 /// A destination without its `jumps`, and the `ProxyJump` that they are to come from.
 pub(super) fn assemble(
     options: &DestinationOptions,
@@ -66,19 +69,17 @@ pub(super) fn assemble(
         let reason = "the ssh configuration forbids every way to log in";
         return Err(refuse(reason.to_owned()));
     }
-    let mut known_hosts = match &options.known_hosts {
-        Some(path) => vec![tokens.path(&path.to_string_lossy())],
-        None => paths_or(
-            &tokens,
-            settings.user_known_hosts.as_ref(),
-            ["~/.ssh/known_hosts", "~/.ssh/known_hosts2"],
-        ),
+    let mut known_hosts = match (&options.known_hosts, &settings.user_known_hosts) {
+        (Some(path), _) => vec![tokens.path(&path.to_string_lossy())],
+        (None, Some(paths)) => own_first(&tokens, None, paths),
+        (None, None) => USER_KNOWN_HOSTS.map(|path| tokens.path(path)).into(),
     };
-    known_hosts.extend(paths_or(
-        &tokens,
-        settings.global_known_hosts.as_ref(),
-        ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"],
-    ));
+    // These have no tokens.
+    known_hosts.extend(match &settings.global_known_hosts {
+        Some(paths) => paths.iter().map(PathBuf::from).collect(),
+        None => GLOBAL_KNOWN_HOSTS.map(PathBuf::from).to_vec(),
+    });
+    known_hosts.retain(|path| path.as_os_str() != "none");
     let destination = Destination {
         host_alias: options.destination.clone(),
         hostname: resolved.host.clone(),
@@ -127,17 +128,6 @@ fn own_first(tokens: &Tokens<'_>, own: Option<&PathBuf>, configured: &[String]) 
         }
     }
     paths
-}
-
-fn paths_or(
-    tokens: &Tokens<'_>,
-    configured: Option<&Vec<String>>,
-    default: [&str; 2],
-) -> Vec<PathBuf> {
-    match configured {
-        Some(paths) => own_first(tokens, None, paths),
-        None => default.map(|path| tokens.path(path)).into(),
-    }
 }
 
 /// Zero means "not set" in the ssh configuration.

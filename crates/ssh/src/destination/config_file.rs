@@ -10,12 +10,11 @@
 mod include;
 mod lines;
 mod matching;
+mod source;
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs::File;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,11 +25,10 @@ use super::tokens::{self, Tokens};
 use crate::SshError;
 use crate::prompt::visible;
 use matching::{Subject, Verdict};
+use source::{Owner, Trouble};
 
 /// Deeper inclusion is a loop.
 const DEEPEST: usize = 16;
-/// A configuration file above this size is not one.
-const LARGEST: u64 = 1 << 20;
 /// How long the command of a `Match exec` may take.
 const EXEC_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -63,13 +61,6 @@ fn read(
         reader.files(config)?;
     }
     Ok(reader.finish())
-}
-
-/// Whether a file that others can write to is refused, as it may name commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    Trusted,
-    Checked,
 }
 
 struct Reader<'a> {
@@ -134,39 +125,38 @@ impl<'a> Reader<'a> {
         if depth > DEEPEST {
             return Err(self.refuse(&format!("{shown} includes itself")));
         }
-        let Ok(file) = File::open(path) else {
-            return Ok(());
+        let text = match source::read(path, owner, self.local.uid) {
+            Ok(text) => text,
+            Err(Trouble::Absent) => return Ok(()),
+            Err(Trouble::NotOurs) => {
+                let reason = format!("{shown} is owned by somebody else or others can write to it");
+                return Err(self.refuse(&reason));
+            }
+            Err(Trouble::NotAConfiguration) => {
+                self.remark(&format!(
+                    "{shown} was not read: it is too large or not a file"
+                ));
+                return Ok(());
+            }
         };
-        if owner == Owner::Checked && !file.metadata().is_ok_and(|file| self.is_private(&file)) {
-            let reason = format!("{shown} is owned by somebody else or others can write to it");
-            return Err(self.refuse(&reason));
-        }
-        let mut text = Vec::new();
-        let read = file.take(LARGEST + 1).read_to_end(&mut text);
-        if read.is_err() || text.len() as u64 > LARGEST {
-            self.remark(&format!(
-                "{shown} was not read: it is too large or not a file"
-            ));
-            return Ok(());
-        }
         let outer = self.applies;
         self.applies = true;
-        let read = self.text(&String::from_utf8_lossy(&text), depth);
+        let read = self.text(&text, depth);
         self.applies = outer;
         read
-    }
-
-    fn is_private(&self, file: &fs::Metadata) -> bool {
-        [0, self.local.uid].contains(&file.uid()) && file.mode() & 0o022 == 0
     }
 
     fn text(&mut self, text: &str, depth: usize) -> Result<(), SshError> {
         for line in text.lines().filter_map(lines::line) {
             match line.keyword.as_str() {
                 "match" => self.applies = self.matches(line.rest),
-                // The shell and `parse_jump` read these; nothing is taken from them here.
-                "proxycommand" | "proxyjump" | "knownhostscommand" | "remotecommand" => {
+                // A shell reads these: quotes and comments are for it.
+                "proxycommand" | "knownhostscommand" | "remotecommand" => {
                     self.keyword(&line.keyword, &[line.rest.to_owned()]);
+                }
+                "proxyjump" => {
+                    let list = line.rest.split('#').next().unwrap_or_default();
+                    self.keyword(&line.keyword, &[list.trim_end().to_owned()]);
                 }
                 keyword => {
                     let Some(words) = lines::words(line.rest) else {
@@ -234,10 +224,11 @@ impl<'a> Reader<'a> {
         if !self.applies {
             return;
         }
-        // A jump host and a proxy command exclude each other.
-        let slot = match keyword {
-            "proxycommand" => "proxyjump",
-            other => other,
+        // A jump host and a proxy command exclude each other, but a command may follow `ProxyJump none`.
+        let excluded = match keyword {
+            "proxycommand" => self.settings.proxy_jump.is_some(),
+            "proxyjump" => self.seen.contains("proxycommand"),
+            _ => false,
         };
         let repeats = matches!(
             keyword,
@@ -247,7 +238,7 @@ impl<'a> Reader<'a> {
                 | "remoteforward"
                 | "dynamicforward"
         );
-        if !repeats && !self.seen.insert(slot.to_owned()) {
+        if excluded || (!repeats && !self.seen.insert(keyword.to_owned())) {
             return;
         }
         let asks = |word: &String| is_yes(word) || word.eq_ignore_ascii_case("always");

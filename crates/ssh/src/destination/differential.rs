@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::address::Address;
 use super::assemble::assemble;
 use super::local::Local;
@@ -60,7 +62,7 @@ const CASES: &[(&str, &[&str])] = &[
         &["a", "b", "c", "d"],
     ),
     (
-        "Host cluster\n  ProxyJump gate,bob@second:2222,ssh://third:33\nHost gate\n  ProxyJump none\n\
+        "Host cluster\n  ProxyJump gate,bob@second:2222,ssh://third:33 # c\nHost gate\n  ProxyJump none\n\
          Host either\n  ProxyCommand nc %h %p\n  ProxyJump gate\nHost or\n  ProxyJump gate\n  ProxyCommand nc %h %p\n\
          Host neither\n  ProxyCommand none\n  ProxyJump gate\nHost token\n  ProxyJump gate-%h\n\
          Host *\n  ProxyJump gate\n",
@@ -191,6 +193,43 @@ async fn the_parser_and_ssh_read_alike() {
         }
     }
     assert!(compared > 45, "{compared}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_of_blocks_and_values_is_read_alike(
+        lines in proptest::collection::vec(
+            prop_oneof![
+                "(Host |host=|HOST  )(!?(a|b|a\\?|\\*|A|\\*b\\*)( |  )){1,3}",
+                "Match (!?(host|originalhost|user|localuser)[ =](!b,)?(a|b|al\\*|\\*|root|x\\.a)(,bob)? ){1,2}",
+                "Match !?(all|final|canonical)",
+                "Match (final )?!?exec (true|\"test %[hnr] = (a|b|alice)\")",
+                "(Port |port=|PORT = )[1-9][0-9]{0,3}( #c)?",
+                "User (alice|bob|\"al\"ice)",
+                "HostName (x\\.%h|b|Big)",
+                "IdentityFile (/[ab]|\"/[ab] c\"|~/%r|'/%h'|/a\\\\ b)",
+                "CertificateFile /c/%[nhrpuidLlkC]",
+                "ProxyJump (none|x|y@z:3,w)( #c)?",
+                "ProxyCommand (none|nc %h  \"%p\" # %r)",
+                "(UserKnownHostsFile|GlobalKnownHostsFile) (/k/%h|none|/a /b)",
+                "(HostKeyAlias (k1|k2)|UpdateHostKeys (yes|no))",
+                "StrictHostKeyChecking (yes|no|ask|accept-new)",
+                "(ConnectTimeout|ServerAliveInterval) [1-9](m[1-9])?",
+                "(PreferredAuthentications (publickey|password,publickey)|PasswordAuthentication (yes|no))",
+            ],
+            0..14,
+        ),
+        asked in "(bob@)?(a|b|A|x\\.a)(:7)?",
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = lines.join("\n");
+        std::fs::write(file.path(), &text).unwrap();
+        let Both { by_ssh, by_parser } = runtime.block_on(read(file.path(), &asked));
+        prop_assert_eq!(by_parser.1, by_ssh.1, "{} by\n{}", asked, text);
+    }
 }
 
 /// The table would agree on nothing if both read nothing: what some of it comes to.

@@ -91,9 +91,8 @@ fn parse(said: &str, plain: &str) -> Settings {
             continue;
         }
         match key {
-            "userknownhostsfile" | "globalknownhostsfile" => {
-                settings.set(key, &paths(&expanded(value)));
-            }
+            "userknownhostsfile" => settings.set(key, &paths(&expanded(value))),
+            "globalknownhostsfile" => settings.set(key, &paths(value)),
             "identityagent" => settings.set(key, &[expanded(value)]),
             _ => settings.set(key, &[value.to_owned()]),
         }

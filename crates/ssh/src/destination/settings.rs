@@ -82,8 +82,9 @@ impl Settings {
                 self.algorithms.extend(not_honoured::algorithm(keyword));
                 self.needs_openssh
                     .extend(not_honoured::only_openssh(keyword, value));
+                let unused = not_honoured::unused(keyword, &words.join(" "));
                 self.unused
-                    .extend(not_honoured::unused(keyword, &words.join(" ")));
+                    .extend(unused.filter(|unused| !self.unused.contains(unused)));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What cannot be held against `ssh -G`: files of the home folder, refusals, and what is beyond this reader.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use proptest::prelude::*;
