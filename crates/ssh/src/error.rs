@@ -209,6 +209,9 @@ pub enum SshError {
 /// Every error of the SSH library that has no better name here.
 impl From<russh::Error> for SshError {
     fn from(error: russh::Error) -> Self {
+        let stopped = || Self::Closed {
+            reason: "the server stopped answering".to_owned(),
+        };
         match error {
             russh::Error::Disconnect
             | russh::Error::HUP
@@ -216,9 +219,8 @@ impl From<russh::Error> for SshError {
             | russh::Error::RecvError => Self::Closed {
                 reason: "the server ended the connection".to_owned(),
             },
-            russh::Error::KeepaliveTimeout | russh::Error::InactivityTimeout => Self::Closed {
-                reason: "the server stopped answering".to_owned(),
-            },
+            russh::Error::KeepaliveTimeout | russh::Error::InactivityTimeout => stopped(),
+            russh::Error::IO(source) if source.kind() == std::io::ErrorKind::TimedOut => stopped(),
             russh::Error::IO(source) => Self::Closed {
                 reason: crate::prompt::visible(&source.to_string()),
             },

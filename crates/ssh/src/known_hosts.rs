@@ -93,8 +93,7 @@ impl KnownHost {
 
     /// The types of the keys that are listed, as `ssh-ed25519`.
     pub(crate) fn key_types(&self) -> impl Iterator<Item = &str> {
-        let plain = |(_, entry): &&(Place, Entry)| entry.mark == Mark::None;
-        let own = self.lines.iter().any(|line| plain(&line));
+        let own = self.lines.iter().any(is_plain);
         let lines = if own {
             &self.lines
         } else {
@@ -102,14 +101,16 @@ impl KnownHost {
         };
         lines
             .iter()
-            .filter(plain)
+            .filter(|line| is_plain(line))
             .map(|(_, entry)| entry.key_type.as_str())
     }
 
-    /// Lets what is listed for another host count for this one too, where its own lines do not speak against it.
+    /// Lets the keys of another host count for this one too, unless it has keys of its own.
     pub(crate) fn confirmed_by(mut self, other: Self) -> Self {
-        self.by_another_name.extend(other.lines);
-        self.by_another_name.extend(other.by_another_name);
+        let own = self.lines.iter().any(is_plain);
+        let others = other.lines.into_iter().chain(other.by_another_name);
+        self.by_another_name
+            .extend(others.filter(|line| !own || !is_plain(line)));
         self
     }
 
@@ -212,6 +213,11 @@ impl KnownHost {
     }
 }
 
+/// Whether a line simply lists a key.
+fn is_plain((_, entry): &(Place, Entry)) -> bool {
+    entry.mark == Mark::None
+}
+
 /// `[host]:port` without the brackets and the port.
 fn bare_name(name: &str) -> &str {
     name.strip_prefix('[')
@@ -270,15 +276,18 @@ mod tests {
         format!("|1|{}|{}", STANDARD.encode(salt), STANDARD.encode(hash))
     }
 
+    fn changed(line: usize, known_type: &str) -> Verdict {
+        Verdict::Changed {
+            place: at(line),
+            known_type: known_type.to_owned(),
+        }
+    }
+
     #[test]
     fn verdicts() {
         let key = private(Algorithm::Ed25519);
         let other = private(Algorithm::Ed25519);
         let ecdsa = private(P256);
-        let changed = |line, known_type: &str| Verdict::Changed {
-            place: at(line),
-            known_type: known_type.to_owned(),
-        };
         let table = [
             (String::new(), "login", Verdict::New),
             (line("login", &key), "login", Verdict::Known),
@@ -354,6 +363,23 @@ mod tests {
         for (text, name, verdict) in table {
             assert_eq!(judge(&text, name, &key), verdict, "{name}: {text}");
         }
+    }
+
+    #[test]
+    fn another_name_confirms_a_key_and_never_makes_it_a_changed_one() {
+        let (key, other) = (private(Algorithm::Ed25519), private(P256));
+        let node = |node: &str, cluster: &str| {
+            known(node, "login02").confirmed_by(known(cluster, "cluster"))
+        };
+        let judge = |known: &KnownHost| known.judge(&key.public_key().clone().into());
+        let confirmed = node("", &line("cluster", &key));
+        assert_eq!(judge(&confirmed), Verdict::Known);
+        assert_eq!(confirmed.key_types().collect::<Vec<_>>(), ["ssh-ed25519"]);
+        assert_eq!(judge(&node("", &line("cluster", &other))), Verdict::New);
+        let own = node(&line("login02", &other), &line("cluster", &key));
+        assert_eq!(judge(&own), changed(1, "ecdsa-sha2-nistp256"));
+        let revoked = node(&line("@revoked *", &key), &line("cluster", &key));
+        assert!(matches!(judge(&revoked), Verdict::Revoked(_)));
     }
 
     #[test]

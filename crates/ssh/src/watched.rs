@@ -96,10 +96,7 @@ impl Watched {
             self.timer.as_mut().reset(end);
         }
         ready!(self.timer.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the server stopped answering",
-        )))
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn wake_reader(&mut self) {

@@ -291,6 +291,10 @@ fn to_api_error(error: &SshError, cluster: &str) -> ApiError {
         SshError::Connect { host, .. } => api.hint(format!(
             "the site may require VPN; try `ssh {host} true`, or `hpcclient doctor {cluster}`"
         )),
+        SshError::Jump { hop, host, .. } => api.hint(format!(
+            "try `ssh {hop}` and `ssh {host}` from there; where only forwarding is off, \
+             `ProxyCommand ssh {hop} nc %h %p` in ~/.ssh/config may do"
+        )),
         SshError::HostKeyUnknown { .. } => api.hint(format!(
             "run `hpcclient connect {cluster}` in a terminal and compare the fingerprint with the site's"
         )),

@@ -8,18 +8,17 @@ use crate::prompt::visible;
 use crate::{Prompt, Prompter};
 
 /// Passes everything on with a name in front.
-pub(super) struct Named {
+struct Named {
     name: String,
     prompter: Arc<dyn Prompter>,
 }
 
-impl Named {
-    pub(super) fn new(name: &str, prompter: &Arc<dyn Prompter>) -> Arc<dyn Prompter> {
-        Arc::new(Self {
-            name: visible(name),
-            prompter: Arc::clone(prompter),
-        })
-    }
+/// A prompter that puts a name in front of everything.
+pub(super) fn named(name: &str, prompter: &Arc<dyn Prompter>) -> Arc<dyn Prompter> {
+    Arc::new(Named {
+        name: visible(name),
+        prompter: Arc::clone(prompter),
+    })
 }
 
 impl Prompter for Named {

@@ -7,8 +7,10 @@
 //! shell; the sessions are kept for the next stream and end with the login.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::OnceCell;
 
 use super::Inner;
 use super::opener::Opener;
@@ -29,18 +31,19 @@ const LOGIN_DEADLINE: Duration = Duration::from_secs(40);
 /// The longest name of a host.
 const LONGEST_NAME: usize = 253;
 
-/// The sessions on other nodes. One is begun at a time.
+/// The sessions on other nodes. One is begun at a time on each.
 #[derive(Default)]
-pub(super) struct Nodes(tokio::sync::Mutex<HashMap<String, Arc<Opener>>>);
+pub(super) struct Nodes(Mutex<HashMap<String, Kept>>);
+
+/// A session, once it is begun.
+type Kept = Arc<OnceCell<Arc<Opener>>>;
 
 impl Nodes {
     /// Says farewell to all of them. One that is just begun ends with the session that it goes through.
     pub(super) async fn close(&self) {
-        let Ok(mut kept) = self.0.try_lock() else {
-            return;
-        };
-        for (_, node) in kept.drain() {
-            node.farewell().await;
+        let kept = std::mem::take(&mut *self.lock());
+        for opener in kept.values().filter_map(|node| node.get()) {
+            opener.farewell().await;
         }
     }
 
@@ -90,19 +93,31 @@ impl Nodes {
     }
 
     async fn session(&self, inner: &Inner, node: &str) -> Result<Arc<Opener>, SshError> {
-        let mut kept = self.0.lock().await;
-        if let Some(opener) = kept.get(node).filter(|opener| !opener.is_closed()) {
-            return Ok(Arc::clone(opener));
+        let kept = self.kept(node);
+        let begin = async || {
+            let session = tokio::time::timeout(LOGIN_DEADLINE, log_in(inner, node))
+                .await
+                .map_err(|_| SshError::Timeout {
+                    step: "the login on the other node",
+                    after: LOGIN_DEADLINE,
+                })??;
+            Ok(Arc::new(Opener::new(session)))
+        };
+        kept.get_or_try_init(begin).await.cloned()
+    }
+
+    /// The place for a node's session, without one that ended.
+    fn kept(&self, node: &str) -> Kept {
+        let mut all = self.lock();
+        let kept = all.entry(node.to_owned()).or_default();
+        if kept.get().is_some_and(|opener| opener.is_closed()) {
+            *kept = Kept::default();
         }
-        let session = tokio::time::timeout(LOGIN_DEADLINE, log_in(inner, node))
-            .await
-            .map_err(|_| SshError::Timeout {
-                step: "the login on the other node",
-                after: LOGIN_DEADLINE,
-            })??;
-        let opener = Arc::new(Opener::new(session));
-        kept.insert(node.to_owned(), Arc::clone(&opener));
-        Ok(opener)
+        Arc::clone(kept)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

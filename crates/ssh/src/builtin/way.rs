@@ -13,7 +13,7 @@ use russh::ChannelOpenFailure;
 use russh::keys::PublicKey;
 
 use super::log_in::log_in;
-use super::named::Named;
+use super::named::named;
 use super::opener::Opener;
 use super::proxy_command;
 use super::tasks::Tasks;
@@ -53,7 +53,7 @@ impl Way {
         let hosts = hosts_before(destination);
         for (index, host) in hosts.iter().enumerate() {
             let name = visible(&host.host_alias);
-            let prompter = Named::new(&name, prompter);
+            let prompter = named(&name, prompter);
             for note in &host.notes {
                 prompter.progress(note);
             }
@@ -79,7 +79,7 @@ impl Way {
         if self.hops.is_empty() {
             prompter
         } else {
-            Named::new(&destination.host_alias, &prompter)
+            named(&destination.host_alias, &prompter)
         }
     }
 
