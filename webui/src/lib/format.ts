@@ -75,7 +75,10 @@ export function outcome(run: Run): { word: string; tone: 'run' | 'wait' | 'ok' |
       return { word: 'queued', tone: 'wait' };
     case 'running':
       // Of a run on another node this is what was stored last.
-      return { word: run.live === false ? `running on ${visible(run.host)}` : 'running', tone: 'run' };
+      return {
+        word: run.live === false ? `running on ${visible(run.host)}` : 'running',
+        tone: 'run',
+      };
     case 'stalled':
       return { word: 'stalled', tone: 'wait' };
     case 'lost':
