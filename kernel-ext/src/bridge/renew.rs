@@ -56,7 +56,7 @@ pub(crate) fn start(
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let shown = visible(program);
-    let child = command.spawn().map_err(|error| {
+    let mut child = command.spawn().map_err(|error| {
         ApiError::new(ErrorCode::BadRequest, format!("cannot run `{shown}`"))
             .caused_by(&error)
             .hint(format!("check `renew_command` of {name} in config.toml"))
@@ -66,12 +66,13 @@ pub(crate) fn start(
     shared.tasks.spawn(async move {
         let renewing = async {
             tokio::select! {
-                ended = watch(child, &shown, &asker) => Some(ended),
-                // Dropping the child kills it.
+                ended = watch(&mut child, &shown, &asker) => Some(ended),
                 () = asker.closed() => None,
             }
         };
         let ended = cancel.run_until_cancelled(renewing).await.flatten();
+        // It has ended by itself, or it ends now.
+        let _ = child.kill().await;
         drop(only);
         match ended {
             None => {}
@@ -92,7 +93,7 @@ pub(crate) fn start(
 
 /// Shows what the command prints and returns how it ended.
 async fn watch(
-    mut child: Child,
+    child: &mut Child,
     shown: &str,
     asker: &mpsc::Sender<ConnectEvent>,
 ) -> Result<(), ApiError> {

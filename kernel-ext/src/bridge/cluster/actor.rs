@@ -135,7 +135,7 @@ impl Actor {
                     self.askers.join(asker);
                     return Next::LogIn;
                 }
-                Some(Command::Disconnect(done)) => self.disconnected(Some(done)).await,
+                Some(Command::Disconnect(done)) => self.disconnected(Some(done)),
                 Some(_) => {}
                 None => return Next::Over,
             }
@@ -156,6 +156,9 @@ impl Actor {
 
     /// Makes one login; those who ask in the meantime join it.
     pub(super) async fn attempt(&mut self, is_again: bool) -> Attempt {
+        // What was asked at an earlier login says nothing about this one.
+        self.askers.take_unheard();
+        self.view.send_modify(|view| view.is_renewed = false);
         let wish = Wish {
             cluster: self.name.clone(),
             is_again,
@@ -171,7 +174,7 @@ impl Actor {
                 command = command(&mut self.inbox, &self.cancel) => match command {
                     Some(Command::Connect(asker)) => self.askers.join(asker),
                     Some(Command::Disconnect(done)) => {
-                        self.disconnected(Some(done)).await;
+                        self.disconnected(Some(done));
                         return Attempt::Left(Next::Rest);
                     }
                     Some(_) => {}
@@ -182,14 +185,14 @@ impl Actor {
     }
 
     /// Shows a connection to all, and remembers where it led.
-    pub(super) async fn connected(&self, session: &Session) {
+    pub(super) fn connected(&self, session: &Session) {
         let known = KnownNode {
             destination: session.dialled.destination.clone(),
             host: session.hello.host.clone(),
             boot_id: session.hello.boot_id.clone(),
             address: session.address,
         };
-        self.nodes.put(&self.name, Some(known)).await;
+        self.nodes.put(&self.name, Some(known), &self.tasks);
         self.view.send_modify(|view| {
             view.status.state = ClusterState::Connected;
             view.status.since_ms = now_ms();
@@ -234,14 +237,14 @@ impl Actor {
     }
 
     /// Shows that there is no connection; `done` is the user who asked for that.
-    pub(super) async fn disconnected(&mut self, done: Option<oneshot::Sender<()>>) {
+    pub(super) fn disconnected(&mut self, done: Option<oneshot::Sender<()>>) {
         self.publish(ClusterState::Disconnected, None, None);
         let message = format!("{} was disconnected", self.name);
         let error = ApiError::new(ErrorCode::NotConnected, message);
         self.askers.finish(&ConnectEvent::Failed { error });
         if let Some(done) = done {
             self.other_build = OtherBuild::Replace;
-            self.nodes.put(&self.name, None).await;
+            self.nodes.put(&self.name, None, &self.tasks);
             // The one who asked may be gone already.
             let _ = done.send(());
         }
@@ -272,7 +275,6 @@ impl Actor {
             view.link = None;
             view.node = None;
             view.others = None;
-            view.is_renewed = false;
         });
     }
 }

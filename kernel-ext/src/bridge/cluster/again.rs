@@ -55,7 +55,7 @@ impl Actor {
                     Some(Command::Woke) => pauses = Pauses::default(),
                     Some(Command::NetworkChanged | Command::AgentStopped | Command::Renewed) => {}
                     Some(Command::Disconnect(done)) => {
-                        self.disconnected(Some(done)).await;
+                        self.disconnected(Some(done));
                         return Next::Rest;
                     }
                     None => return Next::Over,
@@ -186,7 +186,123 @@ pub(super) fn jittered(pause: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use futures_util::future::BoxFuture;
+    use hpcclient_ssh::Prompter;
+    use tokio::{
+        sync::{Semaphore, mpsc, oneshot, watch},
+        time::{Instant, timeout},
+    };
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
     use super::*;
+    use crate::bridge::{
+        activity::Activity,
+        cluster::{actor::Tools, nodes::Nodes, view::View},
+        node::{Dial, Dialled, NoLogin, Way},
+        prompt::{Askers, Prompts},
+        server::Shared,
+    };
+
+    /// A network or a server that fails, and tells each try.
+    #[derive(Debug)]
+    struct Failing {
+        is_reached: bool,
+        tries: mpsc::UnboundedSender<Instant>,
+    }
+
+    impl Dial for Failing {
+        fn dial<'a>(
+            &'a self,
+            _: &'a str,
+            way: Way,
+            _: Arc<dyn Prompter>,
+        ) -> BoxFuture<'a, Result<Dialled, NoLogin>> {
+            assert!(way.is_again);
+            self.tries.send(Instant::now()).unwrap();
+            let error = ApiError::new(ErrorCode::ConnectFailed, "x");
+            let is_reached = self.is_reached;
+            Box::pin(std::future::ready(Err(NoLogin { error, is_reached })))
+        }
+    }
+
+    struct Reconnecting {
+        actor: Actor,
+        commands: mpsc::Sender<Command>,
+        tries: mpsc::UnboundedReceiver<Instant>,
+        _view: watch::Receiver<View>,
+    }
+
+    async fn reconnecting(is_reached: bool) -> Reconnecting {
+        let (commands, inbox) = mpsc::channel(4);
+        let (publish, view) = watch::channel(View::disconnected("leo"));
+        let (tell, tries) = mpsc::unbounded_channel();
+        let tools = Tools {
+            dial: Arc::new(Failing {
+                is_reached,
+                tries: tell,
+            }),
+            askers: Arc::new(Askers::new(Arc::<Prompts>::default())),
+            nodes: Nodes::open("/nonexistent/nodes.json".into()).await,
+            shared: Shared {
+                tasks: TaskTracker::new(),
+                cancel: CancellationToken::new(),
+                activity: Arc::new(Activity::new(std::time::Instant::now())),
+                connections: Arc::new(Semaphore::new(1)),
+            },
+        };
+        Reconnecting {
+            actor: Actor::new("leo", tools, inbox, publish),
+            commands,
+            tries,
+            _view: view,
+        }
+    }
+
+    fn lost() -> ApiError {
+        ApiError::new(ErrorCode::ConnectFailed, "lost")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_without_a_network_is_an_hour_of_trying() {
+        let mut here = reconnecting(false).await;
+        let begun = Instant::now();
+        let hour = Duration::from_secs(3600);
+        assert!(timeout(hour, here.actor.again(lost())).await.is_err());
+        let mut last = begun;
+        while let Ok(at) = here.tries.try_recv() {
+            assert!(at - last <= LONGEST_UNREACHED * 3 / 2, "{:?}", at - last);
+            last = at;
+        }
+        assert!(begun + hour - last <= LONGEST_UNREACHED * 3 / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_of_the_network_starts_the_next_try_at_once_and_disconnect_the_last() {
+        let mut here = reconnecting(true).await;
+        let play = async {
+            // By the sixth failure the pause is 16 s at least.
+            for _ in 0..6 {
+                here.tries.recv().await.unwrap();
+            }
+            for event in [Command::NetworkChanged, Command::Woke] {
+                let second = Duration::from_secs(1);
+                assert!(timeout(second, here.tries.recv()).await.is_err());
+                let now = Instant::now();
+                here.commands.send(event).await.unwrap();
+                assert_eq!(here.tries.recv().await, Some(now));
+            }
+            let now = Instant::now();
+            let again = here.tries.recv().await.unwrap();
+            assert!(again - now < Duration::from_secs(1), "awake it begins anew");
+            let (done, is_done) = oneshot::channel();
+            here.commands.send(Command::Disconnect(done)).await.unwrap();
+            is_done.await.unwrap();
+        };
+        let (next, ()) = tokio::join!(here.actor.again(lost()), play);
+        assert!(matches!(next, Next::Rest));
+    }
 
     #[test]
     fn a_refused_login_is_not_repeated_and_a_lost_network_is() {

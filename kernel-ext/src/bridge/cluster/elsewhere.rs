@@ -54,6 +54,8 @@ impl Cluster {
         };
         match self.way_to(&host, &thing).await {
             Ok(link) => send_again(&link, copy, &host).await,
+            // The next connection may reach it; trying again helps.
+            Err(_) if self.others().is_none() => Err(lost()),
             Err(reason) => {
                 let reason = format!("{host} cannot be reached: {}", reason.message);
                 error.causes.push(visible(&reason));
@@ -74,9 +76,7 @@ impl Cluster {
             let message = "it is the node that says so";
             return Err(ApiError::new(ErrorCode::AgentFailed, message));
         }
-        let others = self
-            .others()
-            .ok_or_else(|| ApiError::new(ErrorCode::Unavailable, "the connection was lost"))?;
+        let others = self.others().ok_or_else(lost)?;
         let link = others.link(host).await?;
         others.lives_on(thing, host);
         Ok(link)
@@ -114,10 +114,6 @@ async fn keep(request: Request<Body>) -> Result<(Request<Body>, Copy), ApiError>
 }
 
 async fn send_again(link: &Link, copy: Copy, host: &str) -> Result<Response<Body>, ApiError> {
-    let lost = || {
-        let message = format!("the connection to {} was lost", visible(host));
-        ApiError::new(ErrorCode::Unavailable, message)
-    };
     let Some(body) = copy.body else {
         // The sender has the body and knows how to try again; then it takes the right way at once.
         let message = format!("it goes to {}; send it again", visible(host));
@@ -131,6 +127,10 @@ async fn send_again(link: &Link, copy: Copy, host: &str) -> Result<Response<Body
         Err(Unsent::Kept(_)) => Err(lost()),
         Err(Unsent::Gone(error)) => Err(error),
     }
+}
+
+fn lost() -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, "the connection was lost")
 }
 
 /// Returns the run or the session that a path is about.

@@ -45,7 +45,7 @@ impl Actor {
         self.other_build = OtherBuild::Keep;
         let node = Arc::clone(&session.dialled.node);
         loop {
-            self.connected(&session).await;
+            self.connected(&session);
             let made = Instant::now();
             let mut event = self.until_it_ends(&session).await;
             self.brief = if made.elapsed() >= STEADY {
@@ -72,7 +72,7 @@ impl Actor {
                 Event::Disconnect(done) => {
                     self.view.send_modify(|view| view.link = None);
                     node.close().await;
-                    self.disconnected(done).await;
+                    self.disconnected(done);
                     return Next::Rest;
                 }
             };

@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio_util::task::TaskTracker;
 
 /// Where a connection led.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +64,13 @@ impl Nodes {
         self.known().get(cluster).cloned()
     }
 
-    /// Remembers a cluster's node, or forgets it.
-    pub(crate) async fn put(self: &Arc<Self>, cluster: &str, node: Option<KnownNode>) {
+    /// Remembers a cluster's node, or forgets it. The file follows; nobody waits for a slow home.
+    pub(crate) fn put(
+        self: &Arc<Self>,
+        cluster: &str,
+        node: Option<KnownNode>,
+        tasks: &TaskTracker,
+    ) {
         if self.get(cluster) == node {
             return;
         }
@@ -73,10 +79,11 @@ impl Nodes {
             None => self.known().remove(cluster),
         };
         let here = Arc::clone(self);
-        let written = tokio::task::spawn_blocking(move || here.write()).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(%error, file = %self.file.display(), "cannot remember the node");
-        }
+        tasks.spawn_blocking(move || {
+            if let Err(error) = here.write() {
+                tracing::warn!(%error, file = %here.file.display(), "cannot remember the node");
+            }
+        });
     }
 
     fn write(&self) -> std::io::Result<()> {
@@ -126,14 +133,18 @@ mod tests {
         let file = dir.path().join("nodes.json");
         let nodes = Nodes::open(file.clone()).await;
         assert_eq!(nodes.get("leo"), None);
-        nodes.put("leo", Some(node("login02"))).await;
-        nodes.put("other", Some(node("login01"))).await;
+        let tasks = TaskTracker::new();
+        tasks.close();
+        nodes.put("leo", Some(node("login02")), &tasks);
+        nodes.put("other", Some(node("login01")), &tasks);
+        tasks.wait().await;
         let mode = fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
         let nodes = Nodes::open(file.clone()).await;
         assert_eq!(nodes.get("leo"), Some(node("login02")));
-        nodes.put("leo", None).await;
+        nodes.put("leo", None, &tasks);
+        tasks.wait().await;
         let nodes = Nodes::open(file.clone()).await;
         assert_eq!(nodes.get("leo"), None);
         assert_eq!(nodes.get("other"), Some(node("login01")));

@@ -62,7 +62,7 @@ impl View {
             let login = node.login();
             let ending = login.certificate.as_ref();
             let ending = ending.and_then(|used| certificate::notice(used, now));
-            if self.is_renewed {
+            if self.is_renewed && login.certificate.is_some() {
                 let renewed = "the certificate was renewed; the next login uses the new one";
                 status.notices.push(renewed.to_owned());
             } else {
