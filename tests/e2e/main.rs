@@ -9,6 +9,7 @@ mod demo;
 mod errors;
 mod idle;
 mod isolation;
+mod kerberos;
 mod login;
 mod loss;
 mod notebook;

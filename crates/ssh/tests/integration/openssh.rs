@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use hpcclient_ssh::{
     AgentBinary, AgentLine, AgentStream, Connection, Destination, DestinationOptions, NoPrompts,
-    Prompter, Question, SshError, TransportChoice, Workshop,
+    Prompt, Prompter, Question, SshError, TransportChoice, Workshop,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -479,6 +480,40 @@ async fn a_password_that_nobody_gives_is_never_sent() {
             .all(|prompt| prompt.kind == Question::Password)
     );
     until("the refusals are in the log", || failed(&server) == 3).await;
+}
+
+#[tokio::test]
+async fn a_login_that_is_given_up_at_a_question_sends_nothing() {
+    let server = Server::with("PasswordAuthentication yes");
+    let mut options = options(&server);
+    options.ssh_config = Some(config(&server, "PreferredAuthentications password"));
+    let destination = Destination::resolve(&options).await.unwrap();
+    let (machine, slow) = (Machine::new(), Arc::new(Slow::default()));
+    tokio::select! {
+        opened = machine.open(&destination, Arc::clone(&slow) as Arc<_>) => panic!("{opened:?}"),
+        () = slow.asked.notified() => {}
+    }
+    until("the session ends", || {
+        children(server.process_id()).is_empty()
+    })
+    .await;
+    let log = std::fs::read_to_string(server.path("log")).unwrap();
+    assert!(!log.contains("Failed password"), "{log}");
+}
+
+/// Says that it was asked and thinks about it for ever.
+#[derive(Default)]
+struct Slow {
+    asked: tokio::sync::Notify,
+}
+
+impl Prompter for Slow {
+    fn ask(&self, _prompt: Prompt) -> BoxFuture<'_, Option<String>> {
+        self.asked.notify_one();
+        Box::pin(std::future::pending())
+    }
+
+    fn progress(&self, _message: &str) {}
 }
 
 #[tokio::test]
