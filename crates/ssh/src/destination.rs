@@ -100,7 +100,7 @@ pub struct Destination {
     /// How often a silent server is asked whether it is there.
     pub server_alive_interval: Duration,
     /// The hosts to go through, the first one first; each has the way to it in its own `jumps` or `proxy_command`.
-    pub jumps: Vec<Destination>,
+    pub jumps: Vec<Self>,
     /// A program whose standard input and output are the connection.
     pub proxy_command: Option<String>,
     /// User certificates to try with their keys; files that do not exist are passed over.
