@@ -10,6 +10,7 @@ mod doctor;
 mod errors;
 mod idle;
 mod isolation;
+mod kerberos;
 mod login;
 mod login_page;
 mod loss;

@@ -13,6 +13,11 @@ use crate::{
 const DEBIAN: &[(&str, &str)] = &[
     ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/bin/ssh", "openssh-client"),
+    ("/usr/sbin/krb5kdc", "krb5-kdc"),
+    ("/usr/sbin/kadmin.local", "krb5-admin-server"),
+    ("/usr/bin/kinit", "krb5-user"),
+    ("/usr/bin/tcsh", "tcsh"),
+    ("/usr/bin/fish", "fish"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/share/fonts/truetype/dejavu", "fonts-dejavu-core"),
     ("/usr/bin/objdump", "binutils"),

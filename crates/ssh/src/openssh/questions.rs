@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::askpass::{ACCEPTED, NAME, SOCKET};
+use crate::askpass::{ACCEPTED, DECLINED, NAME, SOCKET};
 use crate::connection::Workshop;
 use crate::prompt::visible;
 use crate::{Prompt, Prompter, Question, SshError};
@@ -142,8 +142,13 @@ impl Questions {
                 self.asked.refused_key =
                     Some((host.clone(), key_type.clone(), fingerprint.clone()));
             }
-            return matches!(kind, Question::HostKey { .. } | Question::Passphrase)
-                || hint == "confirm";
+            let goes_on = matches!(kind, Question::HostKey { .. } | Question::Passphrase);
+            if goes_on || hint == "confirm" {
+                let _ = stream.write_all(&[DECLINED]).await;
+                return true;
+            }
+            // Our program is told nothing: it waits for its end, and `ssh` has no answer to send.
+            return false;
         };
         // A program that is gone has no use for the answer.
         let _ = stream

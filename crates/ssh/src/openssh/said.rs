@@ -336,3 +336,107 @@ fn revoked_in(destination: &Destination, fingerprint: &str) -> Option<(PathBuf, 
         Some((file.clone(), at + 1))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn said(text: &str) -> Said {
+        let mut said = Said::default();
+        for line in text.lines() {
+            said.hear(line);
+        }
+        said
+    }
+
+    async fn destination() -> Destination {
+        let options = crate::DestinationOptions {
+            destination: "alice@login.example".to_owned(),
+            ssh_config: Some("/dev/null".into()),
+            ..crate::DestinationOptions::default()
+        };
+        Destination::resolve(&options).await.unwrap()
+    }
+
+    #[test]
+    fn a_login_in_two_steps_behind_a_jump_host() {
+        let said = said(
+            "debug1: Remote protocol version 2.0, remote software version OpenSSH_8.0\n\
+             Authenticated to gate ([10.0.0.1]:22) using \"password\".\n\
+             debug1: Remote protocol version 2.0, remote software version OpenSSH_9.2p1\n\
+             debug1: Server host key: ssh-ed25519 SHA256:abc\n\
+             debug1: Authentications that can continue: publickey\n\
+             debug1: Server accepts key: my key ED25519-CERT SHA256:x agent\n\
+             Authenticated using \"publickey\" with partial success.\n\
+             debug1: Authentications that can continue: keyboard-interactive\n\
+             Authenticated to login.example (via proxy) using \"keyboard-interactive\".\n\
+             Last login: never\n",
+        );
+        let expected = LoginFacts {
+            offered: vec!["publickey".to_owned()],
+            used: vec![
+                "publickey (certificate my key of ssh-agent)".to_owned(),
+                "keyboard-interactive".to_owned(),
+            ],
+            certificate: None,
+            host_key: Some("ssh-ed25519 SHA256:abc".to_owned()),
+            server: Some("SSH-2.0-OpenSSH_9.2p1".to_owned()),
+            hops: vec!["gate".to_owned()],
+        };
+        assert_eq!(said.facts(), expected);
+        assert_eq!(said.reason(), "Last login: never");
+    }
+
+    #[tokio::test]
+    async fn what_ssh_says_is_the_error_that_it_means() {
+        let destination = destination().await;
+        let error = |text: &str, noise: &[u8]| {
+            let mut said = said(text);
+            said.status = Some(255);
+            said.error(&destination, &Asked::default(), noise)
+        };
+        let lost = error("Connection closed by 10.0.0.1 port 22\n", b"");
+        assert!(matches!(lost, SshError::Closed { .. }), "{lost}");
+        let many = error(
+            "Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures\n",
+            b"",
+        );
+        assert!(matches!(many, SshError::AuthFailed { .. }), "{many}");
+        let behind = error(
+            "channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed\n",
+            b"",
+        );
+        assert!(matches!(behind, SshError::Connect { .. }), "{behind}");
+        let typing = error("/c: line 1: Bad configuration option: hostnam\n", b"");
+        assert!(matches!(typing, SshError::Resolve { .. }), "{typing}");
+        let expired = error(
+            "Certificate invalid: expired\nHost key verification failed.\n",
+            b"",
+        );
+        assert!(
+            matches!(expired, SshError::HostCertificate { .. }),
+            "{expired}"
+        );
+        let noise = error("", b"This account is closed.\n");
+        assert!(matches!(noise, SshError::Probe { .. }), "{noise}");
+        // A command on the node that may not do something is no refused login.
+        let denied = error("sh: /x: Permission denied\n", b"");
+        assert!(matches!(denied, SshError::Closed { .. }), "{denied}");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_server_says_makes_it_panic(lines in any::<Vec<String>>(), cut in 0_usize..200) {
+            let real = "debug1: Server host key: ssh-ed25519 SHA256:a\nOffending RSA key in /k:1\n\
+                        Host key for [h]:1 has changed and you have requested strict checking.\n\
+                        Authenticated to h ([1]:2) using \"publickey\".";
+            let mut said = said(real.get(..cut).unwrap_or(real));
+            for line in &lines {
+                said.hear(line);
+                said.hear(&format!("debug1: Server accepts key: {line}"));
+            }
+            let _ = (said.reason(), said.facts(), said.end());
+        }
+    }
+}
