@@ -6,6 +6,7 @@
 //! Not here: trying again after a loss, which is the bridge's decision.
 
 mod first_contact;
+mod new_keys;
 mod route;
 
 use std::net::IpAddr;
@@ -53,6 +54,7 @@ pub(crate) struct Builtin {
 
 struct Inner {
     opener: Opener,
+    facts: LoginFacts,
     /// The way that worked, for the next stream.
     route: Mutex<Option<Route>>,
     tasks: TaskTracker,
@@ -88,7 +90,7 @@ impl Builtin {
             sessions += 1;
             let outcome = login::login(&mut session, destination, &*prompter, &mut secrets).await;
             match outcome {
-                Ok(()) => return Ok(Self::new(session)),
+                Ok(facts) => return Ok(Self::new(session, facts, destination, prompter)),
                 Err(SshError::Closed { reason })
                     if secrets.take_asked() && sessions < MOST_SESSIONS =>
                 {
@@ -100,20 +102,30 @@ impl Builtin {
         }
     }
 
-    fn new(session: Session) -> Self {
+    fn new(
+        session: Session,
+        facts: LoginFacts,
+        destination: &Destination,
+        prompter: Arc<dyn Prompter>,
+    ) -> Self {
         let opener = Opener {
             handle: session.handle,
             closed: session.closed,
             opened: AtomicU64::new(0),
         };
-        Self {
-            inner: Arc::new(Inner {
-                opener,
-                route: Mutex::new(None),
-                tasks: TaskTracker::new(),
-                stop: CancellationToken::new(),
-            }),
-        }
+        let inner = Arc::new(Inner {
+            opener,
+            facts,
+            route: Mutex::new(None),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        inner.tasks.spawn(new_keys::learn(
+            session.announced,
+            Arc::downgrade(&inner),
+            new_keys::Learner::new(destination, prompter),
+        ));
+        Self { inner }
     }
 
     /// Has the agent run on the node, and installs it first if it is not there.
@@ -159,7 +171,7 @@ impl Builtin {
 
     /// How the login was made.
     pub(crate) fn facts(&self) -> LoginFacts {
-        LoginFacts::default()
+        self.inner.facts.clone()
     }
 
     /// The address that the connection leads to; nothing if a host or a program lies between.

@@ -14,14 +14,18 @@ mod remember;
 use std::path::{Path, PathBuf};
 
 use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Certificate, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey, PublicKeyOrCertificate};
 
+use crate::algorithms;
 pub(crate) use entry::wildcard_match;
 use entry::{Entry, Mark};
 pub(crate) use remember::remember;
 
 /// A file above this size is not read: no list of hosts is so long.
 const LARGEST: u64 = 64 << 20;
+
+/// A server does not announce more keys than this.
+const MOST_ANNOUNCED: usize = 16;
 
 /// Where a line stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub(crate) enum Verdict {
 pub(crate) struct KnownHost {
     /// The name without brackets and port: what a certificate has to be for.
     hostname: String,
+    /// The file to which keys are added.
+    own_file: Option<PathBuf>,
     lines: Vec<(Place, Entry)>,
     /// Lines for the same host without its port, which may confirm a key and never make it a changed one.
     without_port: Vec<(Place, Entry)>,
@@ -61,6 +67,7 @@ impl KnownHost {
         let hostname = bare_name(name);
         let mut found = Self {
             hostname: hostname.to_owned(),
+            own_file: files.first().cloned(),
             ..Self::default()
         };
         for file in files {
@@ -93,7 +100,13 @@ impl KnownHost {
 
     /// The types of the keys that are listed, as `ssh-ed25519`.
     pub(crate) fn key_types(&self) -> impl Iterator<Item = &str> {
-        self.lines
+        let plain = |(_, entry): &(Place, Entry)| entry.mark == Mark::None;
+        let lines = if self.lines.iter().any(plain) {
+            &self.lines
+        } else {
+            &self.without_port
+        };
+        lines
             .iter()
             .filter(|(_, entry)| entry.mark == Mark::None)
             .map(|(_, entry)| entry.key_type.as_str())
@@ -102,6 +115,37 @@ impl KnownHost {
     /// Whether an authority is listed that may sign this host's keys.
     pub(crate) fn has_authority(&self) -> bool {
         self.all().any(|(_, entry)| entry.mark == Mark::Authority)
+    }
+
+    /// Whether more keys of this server may be added because of the key it showed: if that is listed in the file to
+    /// which keys are added, on a line for this host alone, and no authority stands for it.
+    pub(crate) fn may_learn_from(&self, shown: &PublicKeyOrCertificate) -> bool {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
+            return false;
+        };
+        let (Some(own), Ok(blob)) = (&self.own_file, key.to_bytes()) else {
+            return false;
+        };
+        self.lines.iter().any(|(place, entry)| {
+            entry.mark == Mark::None
+                && entry.key == blob
+                && place.file == *own
+                && entry.names_one_host()
+        })
+    }
+
+    /// Those of a server's announced keys that are of a usable type and neither listed nor revoked.
+    pub(crate) fn unlisted(&self, keys: Vec<PublicKey>) -> Vec<PublicKey> {
+        let new = keys.into_iter().take(MOST_ANNOUNCED).filter(|key| {
+            let usable = algorithms::accepts(key);
+            usable
+                && key.to_bytes().is_ok_and(|blob| {
+                    let listed =
+                        |(_, entry): &(Place, Entry)| entry.mark == Mark::None && entry.key == blob;
+                    !self.lines.iter().any(listed) && self.revokes(&blob).is_none()
+                })
+        });
+        new.collect()
     }
 
     /// Judges what the server showed.
@@ -161,9 +205,14 @@ impl KnownHost {
         if !trusted {
             return self.judge_key(&key);
         }
-        match self.check_certificate(certificate, &authority) {
-            Ok(()) => Verdict::Known,
-            Err(reason) => Verdict::BadCertificate(reason),
+        match (
+            self.check_certificate(certificate, &authority),
+            self.judge_key(&key),
+        ) {
+            (Ok(()), _) => Verdict::Known,
+            // A bad certificate takes nothing from a key that is listed by itself.
+            (Err(_), Verdict::Known) => Verdict::Known,
+            (Err(reason), _) => Verdict::BadCertificate(reason),
         }
     }
 
@@ -174,6 +223,12 @@ impl KnownHost {
     ) -> Result<(), String> {
         if certificate.cert_type() != CertType::Host {
             return Err("it is not a host certificate".to_owned());
+        }
+        if matches!(
+            certificate.signature().algorithm(),
+            Algorithm::Rsa { hash: None } | Algorithm::Dsa
+        ) {
+            return Err("it is signed with SHA-1".to_owned());
         }
         let mut names = certificate.valid_principals().iter();
         if !names.any(|name| wildcard_match(name, &self.hostname)) {
@@ -214,7 +269,7 @@ mod tests {
     use proptest::prelude::*;
     use russh::keys::key::safe_rng;
     use russh::keys::ssh_key::certificate::Builder;
-    use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
+    use russh::keys::{EcdsaCurve, PrivateKey};
 
     const P256: Algorithm = Algorithm::Ecdsa {
         curve: EcdsaCurve::NistP256,
