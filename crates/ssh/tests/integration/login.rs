@@ -204,13 +204,13 @@ async fn a_destination_is_resolved_through_the_ssh_configuration() {
 }
 
 /// The user's ssh-agent. Ends when dropped.
-struct SshAgent {
+pub(crate) struct SshAgent {
     process: Child,
     socket: std::path::PathBuf,
 }
 
 impl SshAgent {
-    async fn start(socket: &Path) -> Self {
+    pub(crate) async fn start(socket: &Path) -> Self {
         let process = Command::new("ssh-agent")
             .args(["-D", "-a"])
             .arg(socket)
@@ -224,7 +224,7 @@ impl SshAgent {
         }
     }
 
-    fn add(&self, key: &Path) {
+    pub(crate) fn add(&self, key: &Path) {
         let added = Command::new("ssh-add")
             .arg("-q")
             .arg(key)

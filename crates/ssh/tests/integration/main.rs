@@ -11,9 +11,14 @@
 
 mod agent;
 mod answers;
+mod certificates;
+mod chains;
 mod host_keys;
+mod hostile;
 mod login;
+mod otp;
 mod person;
+mod played;
 mod server;
 mod streams;
 
