@@ -431,6 +431,35 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_learnt_and_from_whom() {
+        let key = private(Algorithm::Ed25519);
+        let shown = key.public_key().clone().into();
+        let may = |text: &str, own: &str| {
+            let mut known = known(text, "login");
+            known.own_file = Some(PathBuf::from(own));
+            known.may_learn_from(&shown)
+        };
+        for (hosts, learn) in [
+            ("login", true),
+            (&*hashed("login"), true),
+            ("login,10.0.0.1", false),
+            ("log*", false),
+        ] {
+            assert_eq!(may(&line(hosts, &key), "known_hosts"), learn, "{hosts}");
+        }
+        assert!(!may(&line("login", &key), "another file"));
+        assert!(!may(&line("login", &private(P256)), "known_hosts"));
+
+        let (listed, revoked, new) = (key, private(P256), private(P256));
+        let text = line("login", &listed) + &line("@revoked *", &revoked);
+        let announced = [&listed, &revoked, &new].map(|key| key.public_key().clone());
+        let unlisted = known(&text, "login").unlisted(announced.into());
+        assert_eq!(unlisted, [new.public_key().clone()]);
+        let many = vec![new.public_key().clone(); 1_000];
+        assert_eq!(known("", "login").unlisted(many).len(), MOST_ANNOUNCED);
+    }
+
+    #[test]
     fn all_files_are_read_and_a_missing_one_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         let key = private(Algorithm::Ed25519);

@@ -17,8 +17,8 @@ use crate::known_hosts::{KnownHost, Verdict};
 use crate::prompt::visible;
 use crate::{Destination, Prompter, SshError, algorithms, tcp};
 
-/// From the first byte to the end of the key exchange.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
+/// How much longer than an address may take to answer the key exchange may take: many servers look up names first.
+const HANDSHAKE_FACTOR: u32 = 2;
 /// How many unanswered questions whether the server is there end the session.
 const UNANSWERED_KEEPALIVES: usize = 3;
 /// What the server may send on a channel before it has to wait.
@@ -93,12 +93,14 @@ impl Session {
             banners: 0,
         };
         let handshake = client::connect_stream(Arc::new(config), stream, client);
-        let handle = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake)
-            .await
-            .map_err(|_| SshError::Timeout {
-                step: "the key exchange",
-                after: HANDSHAKE_DEADLINE,
-            })??;
+        let limit = destination.connect_timeout.saturating_mul(HANDSHAKE_FACTOR);
+        let handle =
+            tokio::time::timeout(limit, handshake)
+                .await
+                .map_err(|_| SshError::Timeout {
+                    step: "the key exchange",
+                    after: limit,
+                })??;
         Ok(Self {
             handle,
             closed,

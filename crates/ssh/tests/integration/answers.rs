@@ -271,7 +271,7 @@ impl Prompter for Slow {
 #[tokio::test]
 async fn a_password_typed_too_late_is_sent_once() {
     let (seen, stage) = play(password_only()).await;
-    let late = Late::at(&stage, 0, &["wrong", "right"]);
+    let late = Late::at(&stage, 0, true, &["wrong", "right"]);
     crate::open(&stage.destination(), Arc::clone(&late) as Arc<_>)
         .await
         .unwrap();
@@ -288,7 +288,7 @@ async fn what_was_answered_before_the_session_ended_is_asked_for_again() {
         key_first: false,
     };
     let (seen, stage) = play(wanted).await;
-    let late = Late::at(&stage, 1, &["right", "too late", "right", "123456"]);
+    let late = Late::at(&stage, 1, false, &["right", "too late", "right", "123456"]);
     crate::open(&stage.destination(), Arc::clone(&late) as Arc<_>)
         .await
         .unwrap();

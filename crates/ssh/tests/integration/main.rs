@@ -11,6 +11,7 @@
 
 mod agent;
 mod answers;
+mod bare;
 mod certificates;
 mod chains;
 mod host_keys;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::server::until;
 use futures_util::future::BoxFuture;
 use hpcclient_ssh::{Destination, DestinationOptions, Prompt, Prompter, StrictHostKeyChecking};
 use russh::keys::key::safe_rng;
@@ -127,16 +128,21 @@ impl Stage {
 /// Gives its answers in order, and one of them only after the server has hung up.
 pub(crate) struct Late {
     open: Sockets,
+    port: u16,
     at: usize,
+    noticed: bool,
     answers: Vec<String>,
     asked: AtomicUsize,
 }
 
 impl Late {
-    pub(crate) fn at(stage: &Stage, at: usize, answers: &[&str]) -> Arc<Self> {
+    /// With `noticed` also after the client has seen that, which it cannot within a dialogue.
+    pub(crate) fn at(stage: &Stage, at: usize, noticed: bool, answers: &[&str]) -> Arc<Self> {
         Arc::new(Self {
             open: Arc::clone(&stage.open),
+            port: stage.port,
             at,
+            noticed,
             answers: answers.iter().map(|answer| (*answer).to_owned()).collect(),
             asked: AtomicUsize::new(0),
         })
@@ -155,12 +161,22 @@ impl Prompter for Late {
                 for socket in self.open.lock().unwrap().drain(..) {
                     let _ = socket.shutdown(Shutdown::Both);
                 }
-                // Until the client's side has seen it: there is nothing else to wait for.
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                if self.noticed {
+                    until("the client has noticed", || !holds(self.port)).await;
+                }
             }
             self.answers.get(nth).cloned()
         })
     }
 
     fn progress(&self, _message: &str) {}
+}
+
+/// Whether a client's connection to a port is open on its side.
+fn holds(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[2].ends_with(&format!(":{port:04X}")) && ["01", "08"].contains(&fields[3])
+    })
 }
