@@ -8,24 +8,21 @@
 //!
 //! Not here: asking the person, and deciding what an unknown key means.
 
+mod certificate;
 mod entry;
+mod learn;
 mod remember;
 
 use std::path::{Path, PathBuf};
 
-use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{PublicKey, PublicKeyOrCertificate};
 
-use crate::algorithms;
 pub(crate) use entry::wildcard_match;
 use entry::{Entry, Mark};
 pub(crate) use remember::remember;
 
 /// A file above this size is not read: no list of hosts is so long.
 const LARGEST: u64 = 64 << 20;
-
-/// A server does not announce more keys than this.
-const MOST_ANNOUNCED: usize = 16;
 
 /// Where a line stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,37 +114,6 @@ impl KnownHost {
         self.all().any(|(_, entry)| entry.mark == Mark::Authority)
     }
 
-    /// Whether more keys of this server may be added because of the key it showed: if that is listed in the file to
-    /// which keys are added, on a line for this host alone, and no authority stands for it.
-    pub(crate) fn may_learn_from(&self, shown: &PublicKeyOrCertificate) -> bool {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
-            return false;
-        };
-        let (Some(own), Ok(blob)) = (&self.own_file, key.to_bytes()) else {
-            return false;
-        };
-        self.lines.iter().any(|(place, entry)| {
-            entry.mark == Mark::None
-                && entry.key == blob
-                && place.file == *own
-                && entry.names_one_host()
-        })
-    }
-
-    /// Those of a server's announced keys that are of a usable type and neither listed nor revoked.
-    pub(crate) fn unlisted(&self, keys: Vec<PublicKey>) -> Vec<PublicKey> {
-        let new = keys.into_iter().take(MOST_ANNOUNCED).filter(|key| {
-            let usable = algorithms::accepts(key);
-            usable
-                && key.to_bytes().is_ok_and(|blob| {
-                    let listed =
-                        |(_, entry): &(Place, Entry)| entry.mark == Mark::None && entry.key == blob;
-                    !self.lines.iter().any(listed) && self.revokes(&blob).is_none()
-                })
-        });
-        new.collect()
-    }
-
     /// Judges what the server showed.
     pub(crate) fn judge(&self, shown: &PublicKeyOrCertificate) -> Verdict {
         match shown {
@@ -187,61 +153,6 @@ impl KnownHost {
         }
     }
 
-    fn judge_certificate(&self, certificate: &Certificate) -> Verdict {
-        let authority = PublicKey::new(certificate.signature_key().clone(), "");
-        let key = PublicKey::new(certificate.public_key().clone(), "");
-        let Ok(authority_blob) = authority.to_bytes() else {
-            return Verdict::New;
-        };
-        let revoked = self
-            .revokes(&authority_blob)
-            .or_else(|| key.to_bytes().ok().and_then(|blob| self.revokes(&blob)));
-        if let Some(place) = revoked {
-            return Verdict::Revoked(place);
-        }
-        let trusted = self
-            .all()
-            .any(|(_, entry)| entry.mark == Mark::Authority && entry.key == authority_blob);
-        if !trusted {
-            return self.judge_key(&key);
-        }
-        match (
-            self.check_certificate(certificate, &authority),
-            self.judge_key(&key),
-        ) {
-            (Ok(()), _) => Verdict::Known,
-            // A bad certificate takes nothing from a key that is listed by itself.
-            (Err(_), Verdict::Known) => Verdict::Known,
-            (Err(reason), _) => Verdict::BadCertificate(reason),
-        }
-    }
-
-    fn check_certificate(
-        &self,
-        certificate: &Certificate,
-        authority: &PublicKey,
-    ) -> Result<(), String> {
-        if certificate.cert_type() != CertType::Host {
-            return Err("it is not a host certificate".to_owned());
-        }
-        if matches!(
-            certificate.signature().algorithm(),
-            Algorithm::Rsa { hash: None } | Algorithm::Dsa
-        ) {
-            return Err("it is signed with SHA-1".to_owned());
-        }
-        let mut names = certificate.valid_principals().iter();
-        if !names.any(|name| wildcard_match(name, &self.hostname)) {
-            return Err(format!("it is not for {}", self.hostname));
-        }
-        if !certificate.critical_options().is_empty() {
-            return Err("it has conditions that are not understood".to_owned());
-        }
-        certificate
-            .validate([&authority.fingerprint(HashAlg::Sha256)])
-            .map_err(|_| "it is expired, not yet valid, or its signature is wrong".to_owned())
-    }
-
     fn revokes(&self, blob: &[u8]) -> Option<Place> {
         self.all()
             .find(|(_, entry)| entry.mark == Mark::Revoked && entry.key == blob)
@@ -261,29 +172,28 @@ fn bare_name(name: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use hmac::{Hmac, KeyInit as _, Mac as _};
     use proptest::prelude::*;
     use russh::keys::key::safe_rng;
-    use russh::keys::ssh_key::certificate::Builder;
-    use russh::keys::{EcdsaCurve, PrivateKey};
+    use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 
-    const P256: Algorithm = Algorithm::Ecdsa {
+    pub(super) const P256: Algorithm = Algorithm::Ecdsa {
         curve: EcdsaCurve::NistP256,
     };
 
-    fn private(algorithm: Algorithm) -> PrivateKey {
+    pub(super) fn private(algorithm: Algorithm) -> PrivateKey {
         PrivateKey::random(&mut safe_rng(), algorithm).unwrap()
     }
 
-    fn line(hosts: &str, key: &PrivateKey) -> String {
+    pub(super) fn line(hosts: &str, key: &PrivateKey) -> String {
         format!("{hosts} {}\n", key.public_key().to_openssh().unwrap())
     }
 
-    fn known(text: &str, name: &str) -> KnownHost {
+    pub(super) fn known(text: &str, name: &str) -> KnownHost {
         let mut known = KnownHost {
             hostname: bare_name(name).to_owned(),
             ..KnownHost::default()
@@ -296,14 +206,14 @@ mod tests {
         known(text, name).judge(&key.public_key().clone().into())
     }
 
-    fn at(line: usize) -> Place {
+    pub(super) fn at(line: usize) -> Place {
         Place {
             file: PathBuf::from("known_hosts"),
             line,
         }
     }
 
-    fn hashed(name: &str) -> String {
+    pub(super) fn hashed(name: &str) -> String {
         let salt = b"twenty bytes of salt";
         let mut hasher = Hmac::<sha1::Sha1>::new_from_slice(salt).unwrap();
         hasher.update(name.as_bytes());
@@ -395,68 +305,6 @@ mod tests {
         for (text, name, verdict) in table {
             assert_eq!(judge(&text, name, &key), verdict, "{name}: {text}");
         }
-    }
-
-    #[test]
-    fn a_host_certificate_counts_for_its_names_while_it_is_valid() {
-        let authority = private(Algorithm::Ed25519);
-        let host = private(P256);
-        let signed = |name: &str, from: u64, to: u64| {
-            let public = host.public_key().clone();
-            let mut builder =
-                Builder::new_with_random_nonce(&mut safe_rng(), public, from, to).unwrap();
-            builder.cert_type(CertType::Host).unwrap();
-            builder.valid_principal(name).unwrap();
-            PublicKeyOrCertificate::Certificate(builder.sign(&authority).unwrap())
-        };
-        let trusting = known(
-            &line("@cert-authority *.example", &authority),
-            "[a.example]:22000",
-        );
-        assert!(trusting.has_authority());
-        let good = signed("a.example", 0, 4_000_000_000);
-        assert_eq!(trusting.judge(&good), Verdict::Known);
-        for bad in [
-            signed("b.example", 0, 4_000_000_000),
-            signed("a.example", 0, 1_000),
-        ] {
-            assert!(matches!(trusting.judge(&bad), Verdict::BadCertificate(_)));
-        }
-        assert_eq!(known("", "a.example").judge(&good), Verdict::New);
-        let revoking = line("@cert-authority *", &authority) + &line("@revoked *", &authority);
-        assert_eq!(
-            known(&revoking, "a.example").judge(&good),
-            Verdict::Revoked(at(2))
-        );
-    }
-
-    #[test]
-    fn what_may_be_learnt_and_from_whom() {
-        let key = private(Algorithm::Ed25519);
-        let shown = key.public_key().clone().into();
-        let may = |text: &str, own: &str| {
-            let mut known = known(text, "login");
-            known.own_file = Some(PathBuf::from(own));
-            known.may_learn_from(&shown)
-        };
-        for (hosts, learn) in [
-            ("login", true),
-            (&*hashed("login"), true),
-            ("login,10.0.0.1", false),
-            ("log*", false),
-        ] {
-            assert_eq!(may(&line(hosts, &key), "known_hosts"), learn, "{hosts}");
-        }
-        assert!(!may(&line("login", &key), "another file"));
-        assert!(!may(&line("login", &private(P256)), "known_hosts"));
-
-        let (listed, revoked, new) = (key, private(P256), private(P256));
-        let text = line("login", &listed) + &line("@revoked *", &revoked);
-        let announced = [&listed, &revoked, &new].map(|key| key.public_key().clone());
-        let unlisted = known(&text, "login").unlisted(announced.into());
-        assert_eq!(unlisted, [new.public_key().clone()]);
-        let many = vec![new.public_key().clone(); 1_000];
-        assert_eq!(known("", "login").unlisted(many).len(), MOST_ANNOUNCED);
     }
 
     #[test]

@@ -170,7 +170,10 @@ impl Login<'_> {
         let user = self.destination.user.clone();
         let first = answered(self.session.handle.authenticate_none(user)).await?;
         let mut methods = match Outcome::from(first) {
-            Outcome::Accepted => return Ok(()),
+            Outcome::Accepted => {
+                self.facts.used.push("none".to_owned());
+                return Ok(());
+            }
             Outcome::Refused { remaining, .. } => remaining,
             Outcome::Unusable | Outcome::Declined => MethodSet::empty(),
         };
@@ -224,7 +227,8 @@ impl Login<'_> {
 
     /// The first of the preferred methods that the server would take and that is not used up.
     async fn next(&mut self, order: &[MethodKind], methods: &MethodSet) -> Option<Attempt> {
-        let may_ask = self.secrets.refused < MOST_QUESTIONS;
+        // Who left one question without an answer is not there, and a dialogue may begin with a message to a telephone.
+        let may_ask = self.secrets.refused < MOST_QUESTIONS && !self.needs_person;
         for method in order.iter().filter(|method| methods.contains(method)) {
             match method {
                 MethodKind::PublicKey if self.refused_keys < MOST_KEYS => {

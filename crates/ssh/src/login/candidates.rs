@@ -130,7 +130,16 @@ impl Found {
                 &mut list,
             );
         }
-        self.plain_keys(&mut list);
+        for candidate in self.plain_keys() {
+            let again = |other: &Candidate| {
+                let data = |it: &Candidate| it.public.as_ref().map(|key| key.key_data().clone());
+                other.certificate.is_none()
+                    && data(&candidate).is_some_and(|it| data(other) == Some(it))
+            };
+            if !list.iter().any(again) {
+                list.push(candidate);
+            }
+        }
         (list, idle)
     }
 
@@ -169,7 +178,7 @@ impl Found {
             .any(|key| key.key_data() == public.key_data())
     }
 
-    fn plain_keys(self, list: &mut Vec<Candidate>) {
+    fn plain_keys(self) -> Vec<Candidate> {
         let (first, others): (Vec<_>, Vec<_>) = self
             .agent
             .iter()
@@ -198,15 +207,121 @@ impl Found {
             certificate: None,
             holder: Holder::File(Box::new(file)),
         };
-        list.extend(first.into_iter().map(agent));
+        let mut list: Vec<_> = first.into_iter().map(agent).collect();
         list.extend(ready.into_iter().map(file));
         if !self.identities_only {
             list.extend(others.into_iter().map(agent));
         }
         list.extend(locked.into_iter().map(file));
+        list
     }
 }
 
 fn key_of(certificate: &UserCertificate) -> PublicKey {
     PublicKey::new(certificate.certificate.public_key().clone(), "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use russh::keys::key::safe_rng;
+    use russh::keys::ssh_key::certificate::{Builder, CertType};
+    use russh::keys::{Algorithm, Certificate, PrivateKey};
+
+    fn key() -> PrivateKey {
+        PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap()
+    }
+
+    fn file(name: &str, key: &PrivateKey, locked: bool) -> KeyFile {
+        KeyFile {
+            path: name.into(),
+            public: Some(key.public_key().clone()),
+            plain: (!locked).then(|| Arc::new(key.clone())),
+            has_private: true,
+        }
+    }
+
+    fn certificate(key: &PrivateKey, until: u64) -> Certificate {
+        let public = key.public_key().clone();
+        let mut builder =
+            Builder::new_with_random_nonce(&mut safe_rng(), public, 0, until).unwrap();
+        builder.cert_type(CertType::User).unwrap();
+        builder.key_id("it").unwrap();
+        builder.valid_principal("alice").unwrap();
+        builder.sign(&self::key()).unwrap()
+    }
+
+    fn in_file(name: &str, certificate: Certificate) -> UserCertificate {
+        UserCertificate {
+            certificate,
+            file: Some(name.into()),
+        }
+    }
+
+    fn described(found: Found) -> (Vec<String>, usize) {
+        let (list, idle) = found.in_order(SystemTime::now());
+        (list.iter().map(Candidate::describe).collect(), idle.len())
+    }
+
+    #[test]
+    fn certificates_first_and_questions_last() {
+        let (named, other, plain, locked) = (key(), key(), key(), key());
+        let held = |key: &PrivateKey| AgentIdentity::from(key.public_key().clone());
+        let fingerprint = |key: &PrivateKey| {
+            let print = key.public_key().fingerprint(HashAlg::Sha256);
+            format!("ssh-agent key {print}")
+        };
+        let found = |identities_only| Found {
+            files: vec![
+                file("/locked", &locked, true),
+                file("/named", &named, true),
+                file("/plain", &plain, false),
+                file("/same", &plain, false),
+            ],
+            certificates: vec![
+                in_file("/old-cert.pub", certificate(&plain, 1)),
+                in_file("/locked-cert.pub", certificate(&locked, u64::MAX)),
+                in_file("/nobody-cert.pub", certificate(&key(), u64::MAX)),
+            ],
+            agent: vec![
+                held(&other),
+                held(&named),
+                certificate(&other, u64::MAX).into(),
+                certificate(&other, 1).into(),
+            ],
+            identities_only,
+        };
+        let all = [
+            "certificate /locked-cert.pub".to_owned(),
+            "ssh-agent certificate it".to_owned(),
+            fingerprint(&named),
+            "key /plain".to_owned(),
+            fingerprint(&other),
+            "key /locked".to_owned(),
+        ];
+        assert_eq!(described(found(false)), (all.to_vec(), 2));
+        let only = [0, 2, 3, 5].map(|at| all[at].clone());
+        assert_eq!(described(found(true)), (only.to_vec(), 1));
+    }
+
+    #[test]
+    fn the_ssh_agent_signs_rather_than_a_locked_file() {
+        let key = key();
+        let certificate = certificate(&key, u64::MAX);
+        for held in [
+            AgentIdentity::from(key.public_key().clone()),
+            certificate.clone().into(),
+        ] {
+            let found = Found {
+                files: vec![file("/id", &key, true)],
+                certificates: vec![in_file("/id-cert.pub", certificate.clone())],
+                agent: vec![held],
+                identities_only: true,
+            };
+            let (list, _) = found.in_order(SystemTime::now());
+            assert!(matches!(list[0].holder, Holder::Agent(_)));
+        }
+    }
 }

@@ -70,7 +70,7 @@ impl Site {
         ];
         let installed = |folder: &&str| Path::new(folder).join("security/pam_oath.so").exists();
         assert!(
-            modules.iter().any(|folder| installed(&folder)),
+            modules.iter().any(installed),
             "the tests need the package libpam-oath"
         );
         let add = || {
@@ -247,7 +247,10 @@ async fn a_code_typed_for_a_session_that_ended_is_not_sent_in_the_next_one() {
         .await
         .unwrap();
     assert_eq!(late.asked.load(Ordering::Relaxed), 4);
-    let log = site.server().log();
+    let log = site
+        .server()
+        .log_with("Accepted keyboard-interactive")
+        .await;
     assert!(!log.contains("Authentication failure"), "{log}");
     // The first code was never used up.
     let person = Person::with(&[PASSWORD, &code(2)]);

@@ -102,9 +102,11 @@ impl Server {
         }
     }
 
-    /// What the server wrote so far.
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    /// What the server wrote, once it has written something.
+    pub(crate) async fn log_with(&self, words: &str) -> String {
+        let log = || std::fs::read_to_string(self.path("log")).unwrap_or_default();
+        until(words, || log().contains(words)).await;
+        log()
     }
 
     pub(crate) fn process_id(&self) -> u32 {
