@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
 use russh::{Names, Preferred, cipher, compression, kex, mac};
 
 use crate::SshError;
@@ -78,15 +78,23 @@ pub(crate) fn preferred(known: &KnownHost) -> Preferred {
     host_keys.sort_by_key(|algorithm| !is_known(algorithm));
     Preferred {
         kex: Cow::Borrowed(KEX),
-        key: Cow::Owned(host_keys),
         host_key_certificates: if known.has_authority() {
-            Cow::Borrowed(HOST_KEYS)
+            Cow::Owned(host_keys.clone())
         } else {
             Cow::Borrowed(&[])
         },
+        key: Cow::Owned(host_keys),
         cipher: Cow::Borrowed(CIPHERS),
         mac: Cow::Borrowed(MACS),
         compression: Cow::Borrowed(&[compression::NONE]),
+    }
+}
+
+/// Whether a server may show a key of this type.
+pub(crate) fn accepts(key: &PublicKey) -> bool {
+    match key.algorithm() {
+        Algorithm::Rsa { .. } => true,
+        other => HOST_KEYS.contains(&other),
     }
 }
 

@@ -8,6 +8,7 @@
 mod first_contact;
 mod log_in;
 mod named;
+mod new_keys;
 mod nodes;
 mod opener;
 mod proxy_command;
@@ -78,18 +79,23 @@ impl Builtin {
             hops: way.addresses(),
             ..facts
         };
-        Ok(Self {
-            inner: Arc::new(Inner {
-                destination: destination.clone(),
-                opener: Opener::new(session),
-                route: Mutex::new(None),
-                nodes: Nodes::default(),
-                way,
-                address,
-                facts,
-                tasks,
-            }),
-        })
+        let announced = session.announced;
+        let inner = Arc::new(Inner {
+            destination: destination.clone(),
+            opener: Opener::new(session.handle, session.closed),
+            route: Mutex::new(None),
+            nodes: Nodes::default(),
+            way,
+            address,
+            facts,
+            tasks,
+        });
+        inner.tasks.tracker.spawn(new_keys::learn(
+            announced,
+            Arc::downgrade(&inner),
+            new_keys::Learner::new(destination, prompter),
+        ));
+        Ok(Self { inner })
     }
 
     /// Has the agent run on the node, and installs it first if it is not there.

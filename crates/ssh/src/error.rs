@@ -100,9 +100,10 @@ pub enum SshError {
     },
     /// The server refused every way to log in that could be tried.
     #[error(
-        "{user}@{host} refused the login (tried: {tried}; the server takes: {accepted}){reason}",
+        "{user}@{host} refused the login (tried: {tried}; the server takes: {accepted}){reason}{idle}",
         tried = list_or_nothing(tried), accepted = list_or_nothing(accepted),
-        reason = reason.as_ref().map(|said| format!(": {said}")).unwrap_or_default()
+        reason = reason.as_ref().map(|said| format!(": {said}")).unwrap_or_default(),
+        idle = expired.as_ref().map(|it| format!("; {it}")).unwrap_or_default()
     )]
     AuthFailed {
         /// The user name that was used.
@@ -117,6 +118,8 @@ pub enum SshError {
         needs_person: bool,
         /// What the server said when it ended the session over the refusals.
         reason: Option<Box<str>>,
+        /// A certificate that was not offered, because its time is over or has not begun.
+        expired: Option<Box<IdleCertificate>>,
     },
     /// The agent has no build for the node's system.
     #[error("the node's platform is not supported: {uname}")]
@@ -204,6 +207,48 @@ pub enum SshError {
         /// What the SSH library says.
         reason: String,
     },
+}
+
+/// A certificate whose time is not now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdleCertificate {
+    /// A file, or `ssh-agent`.
+    pub source: String,
+    /// How long ago it ended.
+    pub ended: Option<Duration>,
+    /// How long it is until it begins.
+    pub begins: Option<Duration>,
+}
+
+impl std::fmt::Display for IdleCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let source = &self.source;
+        match (self.ended, self.begins) {
+            (Some(ago), _) => {
+                let ago = rounded(ago);
+                write!(f, "the certificate {source} ended {ago} ago: renew it")
+            }
+            (None, wait) => {
+                let wait = rounded(wait.unwrap_or_default());
+                write!(
+                    f,
+                    "the certificate {source} begins in {wait}: is the clock of this machine right?"
+                )
+            }
+        }
+    }
+}
+
+/// A duration in its largest unit.
+fn rounded(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    for (unit, length) in [("days", 86_400), ("h", 3_600), ("min", 60)] {
+        // From two units on, so that nothing is rounded by half.
+        if seconds >= 2 * length {
+            return format!("{} {unit}", (seconds + length / 2) / length);
+        }
+    }
+    format!("{seconds} s")
 }
 
 /// Every error of the SSH library that has no better name here.

@@ -8,13 +8,14 @@
 //!
 //! Not here: asking the person, and deciding what an unknown key means.
 
+mod certificate;
 mod entry;
+mod learn;
 mod remember;
 
 use std::path::{Path, PathBuf};
 
-use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Certificate, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{PublicKey, PublicKeyOrCertificate};
 
 use entry::{Entry, Mark};
 pub(crate) use entry::{wildcard_match, wildcard_match_case};
@@ -50,6 +51,8 @@ pub(crate) enum Verdict {
 pub(crate) struct KnownHost {
     /// The name without brackets and port: what a certificate has to be for.
     hostname: String,
+    /// The file to which keys are added.
+    own_file: Option<PathBuf>,
     lines: Vec<(Place, Entry)>,
     /// Lines for the same host by another name, which may confirm a key and never make it a changed one.
     by_another_name: Vec<(Place, Entry)>,
@@ -61,6 +64,7 @@ impl KnownHost {
         let hostname = bare_name(name);
         let mut found = Self {
             hostname: hostname.to_owned(),
+            own_file: files.first().cloned(),
             ..Self::default()
         };
         for file in files {
@@ -158,50 +162,6 @@ impl KnownHost {
         }
     }
 
-    fn judge_certificate(&self, certificate: &Certificate) -> Verdict {
-        let authority = PublicKey::new(certificate.signature_key().clone(), "");
-        let key = PublicKey::new(certificate.public_key().clone(), "");
-        let Ok(authority_blob) = authority.to_bytes() else {
-            return Verdict::New;
-        };
-        let revoked = self
-            .revokes(&authority_blob)
-            .or_else(|| key.to_bytes().ok().and_then(|blob| self.revokes(&blob)));
-        if let Some(place) = revoked {
-            return Verdict::Revoked(place);
-        }
-        let trusted = self
-            .all()
-            .any(|(_, entry)| entry.mark == Mark::Authority && entry.key == authority_blob);
-        if !trusted {
-            return self.judge_key(&key);
-        }
-        match self.check_certificate(certificate, &authority) {
-            Ok(()) => Verdict::Known,
-            Err(reason) => Verdict::BadCertificate(reason),
-        }
-    }
-
-    fn check_certificate(
-        &self,
-        certificate: &Certificate,
-        authority: &PublicKey,
-    ) -> Result<(), String> {
-        if certificate.cert_type() != CertType::Host {
-            return Err("it is not a host certificate".to_owned());
-        }
-        let mut names = certificate.valid_principals().iter();
-        if !names.any(|name| wildcard_match(name, &self.hostname)) {
-            return Err(format!("it is not for {}", self.hostname));
-        }
-        if !certificate.critical_options().is_empty() {
-            return Err("it has conditions that are not understood".to_owned());
-        }
-        certificate
-            .validate([&authority.fingerprint(HashAlg::Sha256)])
-            .map_err(|_| "it is expired, not yet valid, or its signature is wrong".to_owned())
-    }
-
     fn revokes(&self, blob: &[u8]) -> Option<Place> {
         self.all()
             .find(|(_, entry)| entry.mark == Mark::Revoked && entry.key == blob)
@@ -226,29 +186,28 @@ fn bare_name(name: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use hmac::{Hmac, KeyInit as _, Mac as _};
     use proptest::prelude::*;
     use russh::keys::key::safe_rng;
-    use russh::keys::ssh_key::certificate::Builder;
     use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 
-    const P256: Algorithm = Algorithm::Ecdsa {
+    pub(super) const P256: Algorithm = Algorithm::Ecdsa {
         curve: EcdsaCurve::NistP256,
     };
 
-    fn private(algorithm: Algorithm) -> PrivateKey {
+    pub(super) fn private(algorithm: Algorithm) -> PrivateKey {
         PrivateKey::random(&mut safe_rng(), algorithm).unwrap()
     }
 
-    fn line(hosts: &str, key: &PrivateKey) -> String {
+    pub(super) fn line(hosts: &str, key: &PrivateKey) -> String {
         format!("{hosts} {}\n", key.public_key().to_openssh().unwrap())
     }
 
-    fn known(text: &str, name: &str) -> KnownHost {
+    pub(super) fn known(text: &str, name: &str) -> KnownHost {
         let mut known = KnownHost {
             hostname: bare_name(name).to_owned(),
             ..KnownHost::default()
@@ -261,14 +220,14 @@ mod tests {
         known(text, name).judge(&key.public_key().clone().into())
     }
 
-    fn at(line: usize) -> Place {
+    pub(super) fn at(line: usize) -> Place {
         Place {
             file: PathBuf::from("known_hosts"),
             line,
         }
     }
 
-    fn hashed(name: &str) -> String {
+    pub(super) fn hashed(name: &str) -> String {
         let salt = b"twenty bytes of salt";
         let mut hasher = Hmac::<sha1::Sha1>::new_from_slice(salt).unwrap();
         hasher.update(name.as_bytes());
@@ -380,39 +339,6 @@ mod tests {
         assert_eq!(judge(&own), changed(1, "ecdsa-sha2-nistp256"));
         let revoked = node(&line("@revoked *", &key), &line("cluster", &key));
         assert!(matches!(judge(&revoked), Verdict::Revoked(_)));
-    }
-
-    #[test]
-    fn a_host_certificate_counts_for_its_names_while_it_is_valid() {
-        let authority = private(Algorithm::Ed25519);
-        let host = private(P256);
-        let signed = |name: &str, from: u64, to: u64| {
-            let public = host.public_key().clone();
-            let mut builder =
-                Builder::new_with_random_nonce(&mut safe_rng(), public, from, to).unwrap();
-            builder.cert_type(CertType::Host).unwrap();
-            builder.valid_principal(name).unwrap();
-            PublicKeyOrCertificate::Certificate(builder.sign(&authority).unwrap())
-        };
-        let trusting = known(
-            &line("@cert-authority *.example", &authority),
-            "[a.example]:22000",
-        );
-        assert!(trusting.has_authority());
-        let good = signed("a.example", 0, 4_000_000_000);
-        assert_eq!(trusting.judge(&good), Verdict::Known);
-        for bad in [
-            signed("b.example", 0, 4_000_000_000),
-            signed("a.example", 0, 1_000),
-        ] {
-            assert!(matches!(trusting.judge(&bad), Verdict::BadCertificate(_)));
-        }
-        assert_eq!(known("", "a.example").judge(&good), Verdict::New);
-        let revoking = line("@cert-authority *", &authority) + &line("@revoked *", &authority);
-        assert_eq!(
-            known(&revoking, "a.example").judge(&good),
-            Verdict::Revoked(at(2))
-        );
     }
 
     #[test]

@@ -34,6 +34,6 @@ pub use connection::{
     AgentLine, AgentStream, ByteStream, Connection, NodeOptions, NodeStream, Route, Workshop,
 };
 pub use destination::{Destination, DestinationOptions, StrictHostKeyChecking, TransportChoice};
-pub use error::SshError;
+pub use error::{IdleCertificate, SshError};
 pub use facts::{CertificateFacts, LoginFacts};
 pub use prompt::{NoPrompts, Prompt, Prompter, Question, visible};

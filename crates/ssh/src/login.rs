@@ -1,31 +1,34 @@
 //! Logging in: which keys and methods are tried in which order, and when to stop.
 //!
-//! `connection` calls [`login`] on a fresh session. Keys that an ssh-agent holds come first, then key files that need
-//! no passphrase, then those that do, then what a person can answer.
+//! `builtin` calls [`login`] on a fresh session. The server names the methods that it would take next, after each
+//! attempt anew, so that any chain of them works; of those, the first one counts that the configuration prefers.
 //!
 //! Invariants: an answer is sent at most once; a person is asked for a password or the like at most three times, over
-//! all sessions of one login; a passphrase is asked for only after the server said that it would take that key.
+//! all sessions of one login; a passphrase is asked for only after the server said that it would take that key; the
+//! server cannot keep a login going without end.
 //!
-//! Not here: certificates in files, which a later method can add beside [`Candidate`].
+//! Not here: the order of the keys (`candidates`), and how one of them is tried (`keys`).
 
+mod candidates;
+mod certificates;
 mod key_file;
+mod keys;
 mod questions;
 mod signers;
 mod ssh_agent;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use russh::keys::agent::AgentIdentity;
-use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
+use russh::keys::{HashAlg, PrivateKey, PublicKey};
 use russh::{MethodKind, MethodSet, client::AuthResult};
 
+use crate::error::IdleCertificate;
 use crate::session::Session;
-use crate::{Destination, Prompter, SshError};
-use key_file::KeyFile;
-use signers::{AgentSigner, FileSigner, SignError};
+use crate::{Destination, LoginFacts, Prompter, SshError};
+use candidates::{Candidate, Found};
 use ssh_agent::AgentKeys;
 
 /// How long the server may think about one request.
@@ -36,13 +39,21 @@ const SIGNATURE_DEADLINE: Duration = Duration::from_secs(60);
 const MOST_KEYS: usize = 5;
 /// How often a person is asked for a password or the like.
 const MOST_QUESTIONS: usize = 3;
+/// How many steps a login may have; nobody asks for so many.
+const MOST_STEPS: usize = 8;
+/// What is tried, in order, if the configuration does not say.
+const METHODS: [MethodKind; 3] = [
+    MethodKind::PublicKey,
+    MethodKind::KeyboardInteractive,
+    MethodKind::Password,
+];
 
 /// What was learnt from the person and may serve a second session of the same login.
 #[derive(Default)]
 pub(crate) struct Secrets {
     /// Keys whose passphrase was given.
     unlocked: HashMap<PathBuf, Arc<PrivateKey>>,
-    /// A password that was typed when the session had already ended.
+    /// A password that was typed when the session had already ended, and was never sent.
     unsent_password: Option<String>,
     /// How many passwords or dialogues were refused.
     refused: usize,
@@ -55,12 +66,6 @@ impl Secrets {
     pub(crate) fn take_asked(&mut self) -> bool {
         std::mem::take(&mut self.asked)
     }
-}
-
-/// A way to prove who one is with a key.
-enum Candidate {
-    Agent(Box<AgentIdentity>),
-    File(KeyFile),
 }
 
 /// How one attempt ended.
@@ -91,24 +96,36 @@ impl From<AuthResult> for Outcome {
     }
 }
 
-/// Logs in on a session.
+/// Logs in on a session; tells how.
 pub(crate) async fn login(
     session: &mut Session,
     destination: &Destination,
     prompter: &dyn Prompter,
     secrets: &mut Secrets,
-) -> Result<(), SshError> {
+) -> Result<LoginFacts, SshError> {
+    let facts = LoginFacts {
+        host_key: session.learnt.host_key.get().cloned(),
+        server: session.learnt.server.get().cloned(),
+        ..LoginFacts::default()
+    };
     let mut login = Login {
         session,
         destination,
         prompter,
         secrets,
+        keys: None,
         agent: None,
         rsa_hash: None,
+        accepted: vec![],
+        refused_keys: 0,
+        refusals: 0,
         tried: vec![],
         needs_person: false,
+        expired: None,
+        facts,
     };
-    login.run().await
+    login.run().await?;
+    Ok(login.facts)
 }
 
 struct Login<'a> {
@@ -116,10 +133,36 @@ struct Login<'a> {
     destination: &'a Destination,
     prompter: &'a dyn Prompter,
     secrets: &'a mut Secrets,
+    /// The keys that were not tried yet; nothing before the server first asks for one.
+    keys: Option<VecDeque<Candidate>>,
     agent: Option<AgentKeys>,
     rsa_hash: Option<HashAlg>,
+    /// The keys that were a right step. A server that wants two keys wants two different ones.
+    accepted: Vec<PublicKey>,
+    refused_keys: usize,
+    /// How much was refused in this session, of whatever kind.
+    refusals: usize,
     tried: Vec<String>,
     needs_person: bool,
+    expired: Option<IdleCertificate>,
+    facts: LoginFacts,
+}
+
+/// What is to be tried next.
+enum Attempt {
+    Key(Box<Candidate>),
+    KeyboardInteractive,
+    Password,
+}
+
+impl Attempt {
+    fn describe(&self) -> String {
+        match self {
+            Self::Key(candidate) => format!("publickey ({})", candidate.describe()),
+            Self::KeyboardInteractive => "keyboard-interactive".to_owned(),
+            Self::Password => "password".to_owned(),
+        }
+    }
 }
 
 impl Login<'_> {
@@ -127,185 +170,145 @@ impl Login<'_> {
         let user = self.destination.user.clone();
         let first = answered(self.session.handle.authenticate_none(user)).await?;
         let mut methods = match Outcome::from(first) {
-            Outcome::Accepted => return Ok(()),
+            Outcome::Accepted => {
+                self.facts.used.push("none".to_owned());
+                return Ok(());
+            }
             Outcome::Refused { remaining, .. } => remaining,
             Outcome::Unusable | Outcome::Declined => MethodSet::empty(),
         };
-        if methods.is_empty() {
-            return Err(self.failure(&methods).await);
-        }
-        let mut keys = if methods.contains(&MethodKind::PublicKey) {
-            self.candidates().await.into_iter()
-        } else {
-            vec![].into_iter()
-        };
-        let mut refused_keys = 0;
+        self.facts.offered = methods.iter().map(String::from).collect();
+        let order = order(&self.destination.preferred_authentications);
         loop {
-            let key = if methods.contains(&MethodKind::PublicKey) && refused_keys < MOST_KEYS {
-                keys.next()
-            } else {
-                None
-            };
-            let questions_left = self.secrets.refused < MOST_QUESTIONS;
-            let with_key = key.is_some();
-            let outcome = if let Some(key) = key {
-                self.key(key).await?
-            } else if methods.contains(&MethodKind::KeyboardInteractive) && questions_left {
-                self.keyboard_interactive().await?
-            } else if methods.contains(&MethodKind::Password) && questions_left {
-                self.password().await?
-            } else {
+            let Some(attempt) = self.next(&order, &methods).await else {
                 return Err(self.failure(&methods).await);
             };
+            let outcome = match &attempt {
+                Attempt::Key(candidate) => self.publickey(candidate).await,
+                Attempt::KeyboardInteractive => self.keyboard_interactive().await,
+                Attempt::Password => self.password().await,
+            };
             match outcome {
-                Outcome::Accepted => return Ok(()),
-                Outcome::Refused { remaining, partial } => {
+                Ok(Outcome::Accepted) => {
+                    self.passed(&attempt);
+                    return Ok(());
+                }
+                Ok(Outcome::Refused { remaining, partial }) => {
+                    if partial {
+                        self.passed(&attempt);
+                    } else if !remaining.is_empty() {
+                        self.refused(&attempt);
+                    }
                     if remaining.is_empty() {
                         return Err(self.failure(&methods).await);
                     }
-                    methods = remaining;
-                    // A first factor that was right is no failure.
-                    if !partial && with_key {
-                        refused_keys += 1;
-                    } else if !partial {
-                        self.secrets.refused += 1;
+                    if self.facts.used.len() > MOST_STEPS {
+                        return Err(SshError::Protocol {
+                            reason: "the server does not stop asking for one more proof".to_owned(),
+                        });
                     }
+                    methods = remaining;
                 }
-                Outcome::Unusable => {}
-                Outcome::Declined => return Err(self.failure(&methods).await),
+                Ok(Outcome::Unusable) => {}
+                Ok(Outcome::Declined) => return Err(self.failure(&methods).await),
+                // The server may have said why, as after one wrong answer too many.
+                Err(closed @ SshError::Closed { .. }) => {
+                    return Err(match self.failure(&methods).await {
+                        said @ SshError::AuthFailed {
+                            reason: Some(_), ..
+                        } => said,
+                        _ => closed,
+                    });
+                }
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The first of the preferred methods that the server would take and that is not used up.
+    async fn next(&mut self, order: &[MethodKind], methods: &MethodSet) -> Option<Attempt> {
+        // Who left one question without an answer is not there, and a dialogue may begin with a message to a telephone.
+        let may_ask = self.secrets.refused < MOST_QUESTIONS && !self.needs_person;
+        for method in order.iter().filter(|method| methods.contains(method)) {
+            match method {
+                MethodKind::PublicKey if self.refused_keys < MOST_KEYS => {
+                    if let Some(candidate) = self.next_key().await {
+                        return Some(Attempt::Key(Box::new(candidate)));
+                    }
+                }
+                MethodKind::KeyboardInteractive if may_ask => {
+                    return Some(Attempt::KeyboardInteractive);
+                }
+                MethodKind::Password if may_ask => return Some(Attempt::Password),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    async fn next_key(&mut self) -> Option<Candidate> {
+        if self.keys.is_none() {
+            self.keys = Some(self.candidates().await.into());
+        }
+        let keys = self.keys.as_mut()?;
+        while let Some(candidate) = keys.pop_front() {
+            let again = candidate.public.as_ref().is_some_and(|public| {
+                let same = |key: &PublicKey| key.key_data() == public.key_data();
+                self.accepted.iter().any(same)
+            });
+            if !again {
+                return Some(candidate);
+            }
+        }
+        None
     }
 
     /// The keys to try, in order.
     async fn candidates(&mut self) -> Vec<Candidate> {
         let files = key_file::read(self.destination.identity_files.clone()).await;
-        let mut agent_keys = vec![];
+        let named = self.destination.certificate_files.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let certificates = candidates::read_certificates(&named, &files);
+            (files, certificates)
+        });
+        let (files, certificates) = reading.await.unwrap_or_default();
+        let mut found = Found {
+            files,
+            certificates,
+            agent: vec![],
+            identities_only: self.destination.identities_only,
+        };
         if let Some(socket) = &self.destination.identity_agent {
             let binding = self.session.handle.agent_session_binding();
             if let Some((agent, keys)) = AgentKeys::open(socket, binding).await {
                 self.agent = Some(agent);
-                agent_keys = keys;
+                found.agent = keys;
             }
         }
-        let named = |identity: &AgentIdentity| {
-            let public = ssh_agent::public_key(identity);
-            files.iter().any(|file| {
-                file.public
-                    .as_ref()
-                    .is_some_and(|key| key.key_data() == public.key_data())
-            })
-        };
-        let (first, others): (Vec<_>, Vec<_>) = agent_keys.into_iter().partition(named);
-        let held = |file: &KeyFile| {
-            file.public.as_ref().is_some_and(|key| {
-                first
-                    .iter()
-                    .any(|held| ssh_agent::public_key(held).key_data() == key.key_data())
-            })
-        };
-        let (ready, locked): (Vec<_>, Vec<_>) = files
-            .iter()
-            .filter(|file| file.has_private && !held(file))
-            .cloned()
-            .partition(|file| file.plain.is_some());
-        let agent = |identity| Candidate::Agent(Box::new(identity));
-        let mut list: Vec<Candidate> = first.into_iter().map(agent).collect();
-        list.extend(ready.into_iter().map(Candidate::File));
-        if !self.destination.identities_only {
-            list.extend(others.into_iter().map(agent));
+        let (list, idle) = found.in_order(SystemTime::now());
+        for certificate in &idle {
+            tracing::info!(%certificate, "not offered");
         }
-        list.extend(locked.into_iter().map(Candidate::File));
+        self.expired = idle.into_iter().next();
         list
     }
 
-    async fn key(&mut self, candidate: Candidate) -> Result<Outcome, SshError> {
-        match candidate {
-            Candidate::Agent(identity) => self.agent_key(*identity).await,
-            Candidate::File(file) => self.file_key(file).await,
+    /// Notes a step that the server accepted.
+    fn passed(&mut self, attempt: &Attempt) {
+        self.facts.used.push(attempt.describe());
+        if let Attempt::Key(candidate) = attempt {
+            self.accepted.extend(candidate.public.clone());
+            let facts = candidate.certificate.as_ref().map(|it| it.facts());
+            self.facts.certificate = facts.or_else(|| self.facts.certificate.take());
         }
     }
 
-    async fn agent_key(&mut self, identity: AgentIdentity) -> Result<Outcome, SshError> {
-        let public = ssh_agent::public_key(&identity);
-        let hash = self.hash_for(&public).await;
-        self.tried.push(format!(
-            "ssh-agent key {}",
-            public.fingerprint(HashAlg::Sha256)
-        ));
-        let Some(agent) = &mut self.agent else {
-            return Ok(Outcome::Unusable);
-        };
-        let user = self.destination.user.clone();
-        let mut signer = AgentSigner(&mut agent.client);
-        let handle = &mut self.session.handle;
-        let attempt = async {
-            match identity {
-                AgentIdentity::PublicKey { key, .. } => {
-                    handle
-                        .authenticate_publickey_with(user, key, hash, &mut signer)
-                        .await
-                }
-                AgentIdentity::Certificate { certificate, .. } => {
-                    handle
-                        .authenticate_certificate_with(user, certificate, hash, &mut signer)
-                        .await
-                }
-            }
-        };
-        let deadline = ANSWER_DEADLINE + SIGNATURE_DEADLINE;
-        let outcome =
-            tokio::time::timeout(deadline, attempt)
-                .await
-                .map_err(|_| SshError::Timeout {
-                    step: "a login with the ssh-agent",
-                    after: deadline,
-                })?;
-        self.key_outcome(outcome)
-    }
-
-    async fn file_key(&mut self, file: KeyFile) -> Result<Outcome, SshError> {
-        self.tried.push(format!("key {}", file.path.display()));
-        let mut signer = FileSigner::new(&file, self.secrets, self.prompter);
-        let public = match file.public.clone() {
-            Some(public) => public,
-            // An old format hides even the public half behind the passphrase.
-            None => match signer.unlock().await {
-                Ok(key) => key.public_key().clone(),
-                Err(error) => return self.key_outcome(Err(error)),
-            },
-        };
-        let hash = rsa_hash(&self.session.handle, &mut self.rsa_hash, &public).await;
-        // Without a deadline of its own: a person may be typing. A silent server ends by inactivity.
-        let outcome = self
-            .session
-            .handle
-            .authenticate_publickey_with(self.destination.user.clone(), public, hash, &mut signer)
-            .await;
-        self.key_outcome(outcome)
-    }
-
-    fn key_outcome(&mut self, outcome: Result<AuthResult, SignError>) -> Result<Outcome, SshError> {
-        match outcome {
-            Ok(result) => Ok(result.into()),
-            Err(SignError::Ended) => Err(SshError::Closed {
-                reason: "the server ended the session during the login".to_owned(),
-            }),
-            Err(SignError::Declined) => {
-                self.needs_person = true;
-                Ok(Outcome::Unusable)
-            }
-            Err(SignError::Failed(reason)) => {
-                if let Some(last) = self.tried.last_mut() {
-                    last.push_str(&format!(" ({reason})"));
-                }
-                Ok(Outcome::Unusable)
-            }
+    fn refused(&mut self, attempt: &Attempt) {
+        self.refusals += 1;
+        match attempt {
+            Attempt::Key(_) => self.refused_keys += 1,
+            Attempt::KeyboardInteractive | Attempt::Password => self.secrets.refused += 1,
         }
-    }
-
-    async fn hash_for(&mut self, public: &PublicKey) -> Option<HashAlg> {
-        rsa_hash(&self.session.handle, &mut self.rsa_hash, public).await
     }
 
     /// The error for a login that cannot go on, with what the server said if it ended the session.
@@ -315,8 +318,9 @@ impl Login<'_> {
             .as_ref()
             .filter(|reason| reason.starts_with("the server said"));
         match ended {
-            // A server whose patience ran out while a person was typing just hangs up.
-            Some(reason) if said.is_none() && (self.secrets.asked || self.tried.is_empty()) => {
+            // A server whose patience ran out while a person was typing just hangs up, and a network that fails says
+            // nothing of the keys.
+            Some(reason) if said.is_none() && (self.secrets.asked || self.refusals == 0) => {
                 SshError::Closed { reason }
             }
             reason => SshError::AuthFailed {
@@ -326,6 +330,7 @@ impl Login<'_> {
                 accepted: methods.iter().map(String::from).collect(),
                 needs_person: self.needs_person,
                 reason: reason.map(String::into_boxed_str),
+                expired: self.expired.clone().map(Box::new),
             },
         }
     }
@@ -343,25 +348,16 @@ impl Login<'_> {
     }
 }
 
-/// RSA keys sign with SHA-2 only; which one, the server may say.
-async fn rsa_hash(
-    handle: &russh::client::Handle<crate::session::Client>,
-    known: &mut Option<HashAlg>,
-    public: &PublicKey,
-) -> Option<HashAlg> {
-    if !matches!(public.algorithm(), Algorithm::Rsa { .. }) {
-        return None;
+/// The methods that may be tried, in order. What only the `ssh` program can do is not among them.
+fn order(preferred: &[String]) -> Vec<MethodKind> {
+    if preferred.is_empty() {
+        return METHODS.to_vec();
     }
-    if known.is_none() {
-        let offered = handle
-            .best_supported_rsa_hash()
-            .await
-            .ok()
-            .flatten()
-            .flatten();
-        *known = Some(offered.unwrap_or(HashAlg::Sha256));
-    }
-    *known
+    preferred
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .filter(|method| METHODS.contains(method))
+        .collect()
 }
 
 /// Waits for the server's answer to one request.
@@ -374,5 +370,18 @@ async fn answered<T>(
             step: "the server's answer to a login",
             after: ANSWER_DEADLINE,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_preferred_methods_are_tried_and_unknown_ones_are_passed_over() {
+        let names = ["gssapi-with-mic", "password", "hostbased", "publickey", "x"];
+        let names = names.map(str::to_owned);
+        assert_eq!(order(&names), [MethodKind::Password, MethodKind::PublicKey]);
+        assert_eq!(order(&[]), METHODS);
     }
 }

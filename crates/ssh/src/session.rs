@@ -6,13 +6,13 @@
 //! Not here: the way to the server (`builtin::way`), asking about unknown keys (`builtin::first_contact`) and logging
 //! in (`login`).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, DisconnectReason, Handle};
 use russh::keys::{HashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Names, SshId};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::known_hosts::{KnownHost, Verdict};
 use crate::prompt::visible;
@@ -20,8 +20,10 @@ use crate::reached::{Reached, Upstream, blame};
 use crate::watched::Watched;
 use crate::{Destination, Prompter, SshError, algorithms};
 
-/// From the first byte to the end of the key exchange.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
+/// How much longer than an address may take to answer the key exchange may take: many servers look up names first.
+const HANDSHAKE_FACTOR: u32 = 2;
+/// What every server gets for it, however impatient the configuration is about addresses.
+const SHORTEST_HANDSHAKE: Duration = Duration::from_secs(20);
 /// After this silence at the latest the server is asked whether it is there.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15);
 /// How many unanswered questions are borne; with one more interval, a dead server is noticed after 45 s.
@@ -33,11 +35,25 @@ const PACKET: u32 = 65_535;
 /// The silence after which a session ends in which nobody is logged in yet. It also limits how long one batch of an
 /// upload may take, so that it must not be short.
 const INACTIVITY: Duration = Duration::from_secs(300);
+/// More greetings than this are no greeting.
+const MOST_BANNERS: usize = 32;
 
 /// A session whose server has proved to be the known one; nobody is logged in yet.
 pub(crate) struct Session {
     pub(crate) handle: Handle<Client>,
     pub(crate) closed: watch::Receiver<Option<String>>,
+    pub(crate) learnt: Arc<Learnt>,
+    /// Keys that the server claims to have and that known_hosts may learn. Comes after the login, or never.
+    pub(crate) announced: oneshot::Receiver<Vec<PublicKey>>,
+}
+
+/// What the key exchange told of the server.
+#[derive(Debug, Default)]
+pub(crate) struct Learnt {
+    /// Its key, as `ssh-ed25519 SHA256:…`.
+    pub(crate) host_key: OnceLock<String>,
+    /// What it calls itself.
+    pub(crate) server: OnceLock<String>,
 }
 
 /// The key that a server showed, if it is not a known one.
@@ -72,6 +88,8 @@ impl Session {
             ..client::Config::default()
         };
         let (closed_sender, closed) = watch::channel(None);
+        let (announce, announced) = oneshot::channel();
+        let learnt = Arc::<Learnt>::default();
         let client = Client {
             host: destination.host_key_name(),
             known,
@@ -80,15 +98,26 @@ impl Session {
             closed: closed_sender,
             upstream: reached.upstream,
             prompter: Arc::clone(prompter),
+            learnt: Arc::clone(&learnt),
+            announce: destination.update_host_keys.then_some(announce),
+            banners: 0,
         };
         let handshake = client::connect_stream(Arc::new(config), stream, client);
-        let handle = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake)
-            .await
-            .map_err(|_| SshError::Timeout {
-                step: "the key exchange",
-                after: HANDSHAKE_DEADLINE,
-            })??;
-        Ok(Self { handle, closed })
+        let limit = destination.connect_timeout.saturating_mul(HANDSHAKE_FACTOR);
+        let limit = limit.max(SHORTEST_HANDSHAKE);
+        let handle =
+            tokio::time::timeout(limit, handshake)
+                .await
+                .map_err(|_| SshError::Timeout {
+                    step: "the key exchange",
+                    after: limit,
+                })??;
+        Ok(Self {
+            handle,
+            closed,
+            learnt,
+            announced,
+        })
     }
 }
 
@@ -101,6 +130,10 @@ pub(crate) struct Client {
     closed: watch::Sender<Option<String>>,
     upstream: Vec<Upstream>,
     prompter: Arc<dyn Prompter>,
+    learnt: Arc<Learnt>,
+    /// Where further keys of the server go, if known_hosts may learn any.
+    announce: Option<oneshot::Sender<Vec<PublicKey>>>,
+    banners: usize,
 }
 
 impl Client {
@@ -159,15 +192,24 @@ impl client::Handler for Client {
     type Error = SshError;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, SshError> {
-        self.judge(shown).map(|()| true)
+        self.judge(shown)?;
+        if !self.known.may_learn_from(shown) {
+            self.announce = None;
+        }
+        let key = shown.public_key();
+        let described = format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256));
+        let _ = self.learnt.host_key.set(described);
+        Ok(true)
     }
 
     async fn kex_done(
         &mut self,
         _shared_secret: Option<&[u8]>,
         names: &Names,
-        _session: &mut client::Session,
+        session: &mut client::Session,
     ) -> Result<(), SshError> {
+        let server = String::from_utf8_lossy(session.remote_sshid());
+        let _ = self.learnt.server.set(visible(&server));
         algorithms::refuse_truncatable(names)
     }
 
@@ -176,7 +218,24 @@ impl client::Handler for Client {
         banner: &str,
         _session: &mut client::Session,
     ) -> Result<(), SshError> {
+        self.banners += 1;
+        if self.banners > MOST_BANNERS {
+            return Err(SshError::Protocol {
+                reason: "the server does not stop greeting".to_owned(),
+            });
+        }
         self.prompter.progress(visible(banner).trim());
+        Ok(())
+    }
+
+    async fn openssh_ext_host_keys_announced(
+        &mut self,
+        keys: Vec<PublicKey>,
+        _session: &mut client::Session,
+    ) -> Result<(), SshError> {
+        if let Some(announce) = self.announce.take() {
+            let _ = announce.send(self.known.unlisted(keys));
+        }
         Ok(())
     }
 

@@ -91,7 +91,8 @@ async fn save(destination: &Destination, key: &PublicKey, prompter: &dyn Prompte
     let shown = file.display().to_string();
     let name = destination.host_key_name();
     let key = key.clone();
-    let saved = tokio::task::spawn_blocking(move || remember(&file, &name, &key)).await;
+    let hashed = destination.hash_known_hosts;
+    let saved = tokio::task::spawn_blocking(move || remember(&file, &name, hashed, &[key])).await;
     match saved.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
         Ok(()) => prompter.progress(&visible(&format!("the host key was added to {shown}"))),
         Err(error) => prompter.progress(&visible(&format!(

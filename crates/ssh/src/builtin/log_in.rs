@@ -37,11 +37,11 @@ pub(super) async fn log_in(
         let (mut session, address) = reached;
         sessions += 1;
         match login::login(&mut session, host, &**prompter, &mut secrets).await {
-            Ok(()) => {
+            Ok(facts) => {
                 return Ok(LoggedIn {
                     session,
                     address,
-                    facts: LoginFacts::default(),
+                    facts,
                 });
             }
             Err(SshError::Closed { reason })

@@ -101,7 +101,7 @@ impl Nodes {
                     step: "the login on the other node",
                     after: LOGIN_DEADLINE,
                 })??;
-            Ok(Arc::new(Opener::new(session)))
+            Ok(Arc::new(Opener::new(session.handle, session.closed)))
         };
         kept.get_or_try_init(begin).await.cloned()
     }

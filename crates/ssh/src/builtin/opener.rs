@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use russh::client::{Handle, Msg};
+use russh::keys::PublicKey;
 use russh::{Channel, ChannelOpenFailure, Disconnect};
 use tokio::sync::watch;
 
 use crate::SshError;
 use crate::bootstrap::{Shell, Task};
 use crate::exec::{Command, Output};
-use crate::session::{Client, Session};
+use crate::session::Client;
 
 /// How long the server may take to open a channel.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
@@ -38,12 +39,22 @@ pub(crate) struct Opener {
 }
 
 impl Opener {
-    pub(super) fn new(session: Session) -> Self {
+    pub(super) fn new(handle: Handle<Client>, closed: watch::Receiver<Option<String>>) -> Self {
         Self {
-            handle: session.handle,
-            closed: session.closed,
+            handle,
+            closed,
             opened: AtomicU64::new(0),
         }
+    }
+
+    /// Has the server prove that it has these keys; fails if it does not within the deadline of its answers.
+    pub(super) async fn prove(&self, keys: Vec<PublicKey>) -> Result<(), SshError> {
+        let proof = self.handle.hostkeys_prove(keys);
+        let proven = tokio::time::timeout(OPEN_DEADLINE, proof).await;
+        Ok(proven.map_err(|_| SshError::Timeout {
+            step: "the proof of the server's new keys",
+            after: OPEN_DEADLINE,
+        })??)
     }
 
     /// Opens a channel for a command.

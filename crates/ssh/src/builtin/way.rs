@@ -64,7 +64,7 @@ impl Way {
             way.hops.push(Hop {
                 address: format!("{}@{}:{}", host.user, host.hostname, host.port),
                 name,
-                opener: Opener::new(login.session),
+                opener: Opener::new(login.session.handle, login.session.closed),
             });
         }
         Ok(way)

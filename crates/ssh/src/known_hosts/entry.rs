@@ -60,6 +60,16 @@ impl Entry {
         })
     }
 
+    /// Whether the line names one host and no other, as far as can be seen.
+    pub(super) fn names_one_host(&self) -> bool {
+        match &self.hosts {
+            Hosts::Hashed { .. } => true,
+            Hosts::Patterns(patterns) => {
+                patterns.len() == 1 && !patterns.iter().any(|name| name.contains(['*', '?', '!']))
+            }
+        }
+    }
+
     /// Whether the line is about a host, given as `host` or `[host]:port`.
     pub(super) fn is_about(&self, name: &str) -> bool {
         match &self.hosts {

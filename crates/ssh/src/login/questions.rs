@@ -1,4 +1,7 @@
 //! The methods in which a person answers: `keyboard-interactive` in the server's words, and `password`.
+//!
+//! Invariants: an answer goes into one request and is forgotten, whatever becomes of it; only a password that was typed
+//! after its session had ended is kept for the next one, from which it is taken before it is sent.
 
 use russh::client::KeyboardInteractiveAuthResponse as Reply;
 
@@ -18,7 +21,7 @@ impl Login<'_> {
         let handle = &mut self.session.handle;
         let start = handle.authenticate_keyboard_interactive_start(user, None::<String>);
         let mut reply = answered(start).await?;
-        for _ in 0..MOST_ROUNDS {
+        for round in 0..MOST_ROUNDS {
             let (name, instructions, prompts) = match reply {
                 Reply::Success => return Ok(Outcome::Accepted),
                 Reply::Failure {
@@ -41,7 +44,10 @@ impl Login<'_> {
                     reason: format!("the server asks {} questions at once", prompts.len()),
                 });
             }
-            let mut introduction = [name, instructions]
+            // Most servers just begin anew.
+            let refused = round == 0 && self.secrets.refused > 0;
+            let refusal = if refused { "That was refused." } else { "" }.to_owned();
+            let mut introduction = [refusal, name, instructions]
                 .into_iter()
                 .filter(|text| !text.trim().is_empty())
                 .collect::<Vec<_>>()
@@ -102,7 +108,7 @@ impl Login<'_> {
         Ok(answered(request).await?.into())
     }
 
-    async fn ask(&mut self, kind: Question, text: &str, echo: bool) -> Option<String> {
+    pub(super) async fn ask(&mut self, kind: Question, text: &str, echo: bool) -> Option<String> {
         self.secrets.asked = true;
         let prompt = Prompt {
             kind,

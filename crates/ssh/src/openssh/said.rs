@@ -216,6 +216,7 @@ impl Said {
             host: destination.hostname.clone(),
             tried,
             accepted: accepted.map_or_else(|| self.accepted.clone(), |(methods, _)| list(methods)),
+            expired: None,
             needs_person: asked.declined,
             reason: too_many.map(|_| "too many authentication failures".into()),
         })

@@ -3,19 +3,14 @@
 use std::borrow::Cow;
 use std::future::ready;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use hpcclient_ssh::{
-    Destination, NoPrompts, Prompt, Prompter, Question, SshError, StrictHostKeyChecking,
-};
-use russh::keys::key::safe_rng;
-use russh::keys::{Algorithm, PrivateKey};
+use hpcclient_ssh::{NoPrompts, Prompt, Prompter, Question, SshError};
 use russh::server::{self, Auth, Response, VerifiedPublicKey};
 use russh::{MethodKind, MethodSet};
-use tokio::task::JoinSet;
 
 use crate::person::Person;
+use crate::played::{Late, Stage};
 use crate::server::{Server, children, keygen, until, user};
 
 /// What the played server wants.
@@ -123,69 +118,17 @@ impl server::Handler for Played {
     }
 }
 
-/// Plays a server; returns what it sees, where it is, and the tasks that keep it alive.
-async fn play(wanted: Wanted) -> (Seen, Destination, tempfile::TempDir, JoinSet<()>) {
-    let folder = tempfile::tempdir().unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
-    let line = format!(
-        "[127.0.0.1]:{port} {}\n",
-        key.public_key().to_openssh().unwrap()
-    );
-    std::fs::write(folder.path().join("known_hosts"), line).unwrap();
-    let config = Arc::new(server::Config {
-        keys: vec![key],
-        auth_rejection_time: Duration::ZERO,
-        auth_rejection_time_initial: Some(Duration::ZERO),
-        ..server::Config::default()
-    });
+/// Plays a server that wants something; returns what it sees, too.
+async fn play(wanted: Wanted) -> (Seen, Stage) {
     let seen = Seen::default();
-    let mut tasks = JoinSet::new();
-    let (for_all, wanted) = (Arc::clone(&seen), wanted);
-    tasks.spawn(async move {
-        let mut sessions = JoinSet::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            let played = Played {
-                wanted: wanted.clone(),
-                seen: Arc::clone(&for_all),
-                round: 0,
-                key_done: false,
-            };
-            let session = server::run_stream(Arc::clone(&config), stream, played);
-            sessions.spawn(async move {
-                if let Ok(running) = session.await {
-                    let _ = running.await;
-                }
-            });
-        }
+    let for_all = Arc::clone(&seen);
+    let stage = Stage::set(move || Played {
+        wanted: wanted.clone(),
+        seen: Arc::clone(&for_all),
+        round: 0,
+        key_done: false,
     });
-    let destination = Destination {
-        host_alias: "played".to_owned(),
-        hostname: "127.0.0.1".to_owned(),
-        user: "alice".to_owned(),
-        port,
-        identity_files: vec![],
-        identities_only: false,
-        identity_agent: None,
-        known_hosts: vec![folder.path().join("known_hosts")],
-        host_key_alias: None,
-        strict_host_key_checking: StrictHostKeyChecking::Yes,
-        connect_timeout: Duration::from_secs(10),
-        server_alive_interval: Duration::from_secs(15),
-        jumps: vec![],
-        proxy_command: None,
-        certificate_files: vec![],
-        preferred_authentications: vec![],
-        gssapi: false,
-        hash_known_hosts: false,
-        update_host_keys: false,
-        preferred_address: None,
-        only_openssh: None,
-        options: hpcclient_ssh::DestinationOptions::default(),
-        notes: vec!["ProxyJump gate of the ssh configuration is not used".to_owned()],
-    };
-    (seen, destination, folder, tasks)
+    (seen, stage.await)
 }
 
 fn password_only() -> Wanted {
@@ -198,8 +141,10 @@ fn password_only() -> Wanted {
 
 #[tokio::test]
 async fn a_password_is_asked_for_again_after_a_mistake() {
-    let (seen, destination, _folder, _tasks) = play(password_only()).await;
+    let (seen, stage) = play(password_only()).await;
     let person = Person::with(&["wrong", "right"]);
+    let mut destination = stage.destination();
+    destination.notes = vec!["ProxyJump gate of the ssh configuration is not used".to_owned()];
     crate::open(&destination, Arc::clone(&person) as Arc<_>)
         .await
         .unwrap();
@@ -224,9 +169,9 @@ async fn a_person_is_asked_three_times_and_then_no_more() {
             methods,
             ..password_only()
         };
-        let (_seen, destination, _folder, _tasks) = play(wanted).await;
+        let (_seen, stage) = play(wanted).await;
         let person = Person::with(&["a", "b", "c", "d", "e"]);
-        let refused = crate::open(&destination, Arc::clone(&person) as Arc<_>)
+        let refused = crate::open(&stage.destination(), Arc::clone(&person) as Arc<_>)
             .await
             .unwrap_err();
         assert!(matches!(refused, SshError::AuthFailed { .. }), "{refused}");
@@ -236,8 +181,8 @@ async fn a_person_is_asked_three_times_and_then_no_more() {
 
 #[tokio::test]
 async fn without_a_person_nothing_is_sent() {
-    let (seen, destination, _folder, _tasks) = play(password_only()).await;
-    let refused = crate::open(&destination, Arc::new(NoPrompts))
+    let (seen, stage) = play(password_only()).await;
+    let refused = crate::open(&stage.destination(), Arc::new(NoPrompts))
         .await
         .unwrap_err();
     match refused {
@@ -259,9 +204,10 @@ async fn a_key_a_password_and_a_code_are_three_factors() {
         code: "123456",
         key_first: true,
     };
-    let (seen, mut destination, folder, _tasks) = play(wanted).await;
-    let key = folder.path().join("id");
+    let (seen, stage) = play(wanted).await;
+    let key = stage.path("id");
     keygen(&key, "ed25519", "");
+    let mut destination = stage.destination();
     destination.identity_files = vec![key];
     let person = Person::with(&["right", "123456"]);
     crate::open(&destination, Arc::clone(&person) as Arc<_>)
@@ -320,4 +266,58 @@ impl Prompter for Slow {
     }
 
     fn progress(&self, _message: &str) {}
+}
+
+#[tokio::test]
+async fn a_password_typed_too_late_is_sent_once() {
+    let (seen, stage) = play(password_only()).await;
+    let late = Late::at(&stage, 0, true, &["wrong", "right"]);
+    crate::open(&stage.destination(), Arc::clone(&late) as Arc<_>)
+        .await
+        .unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["password wrong", "password right"]);
+    assert_eq!(late.asked(), 2);
+}
+
+#[tokio::test]
+async fn what_was_answered_before_the_session_ended_is_asked_for_again() {
+    let wanted = Wanted {
+        methods: vec![MethodKind::KeyboardInteractive],
+        password: "right",
+        code: "123456",
+        key_first: false,
+    };
+    let (seen, stage) = play(wanted).await;
+    let late = Late::at(&stage, 1, false, &["right", "too late", "right", "123456"]);
+    crate::open(&stage.destination(), Arc::clone(&late) as Arc<_>)
+        .await
+        .unwrap();
+    let expected = [
+        "answers [\"right\"]",
+        "answers [\"right\"]",
+        "answers [\"123456\"]",
+        "answers []",
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected);
+    assert_eq!(late.asked(), 4);
+}
+
+#[tokio::test]
+async fn a_refused_password_is_not_sent_again_when_the_person_is_gone() {
+    let (seen, stage) = play(password_only()).await;
+    let person = Person::with(&["wrong"]);
+    let refused = crate::open(&stage.destination(), Arc::clone(&person) as Arc<_>)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            SshError::AuthFailed {
+                needs_person: true,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    assert_eq!(*seen.lock().unwrap(), ["password wrong"]);
 }

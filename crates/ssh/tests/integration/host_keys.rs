@@ -1,12 +1,14 @@
 //! Which servers are talked to, and what is remembered of them.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hpcclient_ssh::{NoPrompts, Question, SshError, StrictHostKeyChecking};
 
 use crate::person::Person;
-use crate::server::{Server, keygen};
+use crate::server::{Server, keygen, until};
 
 #[tokio::test]
 async fn a_first_contact_is_put_to_the_person_and_remembered() {
@@ -155,24 +157,14 @@ async fn a_known_type_of_several_is_asked_for() {
         .unwrap();
 }
 
-#[tokio::test]
-async fn a_host_certificate_of_a_listed_authority_is_enough() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    keygen(&at("authority"), "ed25519", "");
-    keygen(&at("host"), "ecdsa", "");
+/// A server with a host certificate for `login.example`, and its authority's public key.
+fn certified(kind: &str, validity: &str, folder: &Path) -> (Server, String) {
+    let at = |name: &str| folder.join(name);
+    keygen(&at("authority"), kind, "");
+    keygen(&at("host"), kind, "");
     let signed = Command::new("ssh-keygen")
-        .args([
-            "-q",
-            "-I",
-            "host",
-            "-h",
-            "-n",
-            "login.example",
-            "-V",
-            "-1d:+1d",
-            "-s",
-        ])
+        .args(["-q", "-I", "host", "-h", "-n", "login.example"])
+        .args(["-V", validity, "-s"])
         .arg(at("authority"))
         .arg(at("host.pub"))
         .status()
@@ -180,20 +172,45 @@ async fn a_host_certificate_of_a_listed_authority_is_enough() {
     assert!(signed.success());
     let host = at("host");
     let lines = format!("HostKey {0}\nHostCertificate {0}-cert.pub", host.display());
-    let server = Server::with(&lines);
-    let mut destination = server.destination();
-    let key = std::fs::read_to_string(at("authority.pub")).unwrap();
-    std::fs::write(
-        server.path("known_hosts"),
-        format!("@cert-authority *.example {key}"),
-    )
-    .unwrap();
-    destination.host_key_alias = Some("login.example".to_owned());
-    crate::open(&destination, Arc::new(NoPrompts))
-        .await
-        .unwrap();
+    let authority = std::fs::read_to_string(at("authority.pub")).unwrap();
+    (Server::with(&lines), authority)
+}
 
-    destination.host_key_alias = Some("other.example".to_owned());
+#[tokio::test]
+async fn a_host_certificate_of_a_listed_authority_is_enough() {
+    for kind in ["ed25519", "ecdsa", "rsa"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (server, authority) = certified(kind, "-1d:+1d", folder.path());
+        let mut destination = server.destination();
+        std::fs::write(
+            server.path("known_hosts"),
+            format!("@cert-authority *.example {authority}"),
+        )
+        .unwrap();
+        destination.host_key_alias = Some("login.example".to_owned());
+        crate::open(&destination, Arc::new(NoPrompts))
+            .await
+            .unwrap();
+
+        destination.host_key_alias = Some("other.example".to_owned());
+        let refused = crate::open(&destination, Arc::new(NoPrompts))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(refused, SshError::HostCertificate { .. }),
+            "{refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_expired_host_certificate_is_refused_unless_the_key_itself_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, authority) = certified("ed25519", "-2d:-1d", folder.path());
+    let mut destination = server.destination();
+    let trusting = format!("@cert-authority *.example {authority}");
+    std::fs::write(server.path("known_hosts"), &trusting).unwrap();
+    destination.host_key_alias = Some("login.example".to_owned());
     let refused = crate::open(&destination, Arc::new(NoPrompts))
         .await
         .unwrap_err();
@@ -201,4 +218,98 @@ async fn a_host_certificate_of_a_listed_authority_is_enough() {
         matches!(refused, SshError::HostCertificate { .. }),
         "{refused}"
     );
+
+    let key = std::fs::read_to_string(folder.path().join("host.pub")).unwrap();
+    let listed = format!("{trusting}login.example {key}");
+    std::fs::write(server.path("known_hosts"), listed).unwrap();
+    crate::open(&destination, Arc::new(NoPrompts))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_new_host_is_written_without_its_name_if_names_are_hashed() {
+    let server = Server::start();
+    let mut destination = server.destination();
+    let file = server.path("fresh");
+    destination.known_hosts = vec![file.clone()];
+    destination.hash_known_hosts = true;
+    crate::open(&destination, Person::with(&["yes"]) as Arc<_>)
+        .await
+        .unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        text.starts_with("|1|") && !text.contains("127.0.0.1"),
+        "{text}"
+    );
+    let found = Command::new("ssh-keygen")
+        .args(["-F", &format!("[127.0.0.1]:{}", server.port), "-f"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(found.status.success());
+    crate::open(&destination, Arc::new(NoPrompts))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_server_may_announce_the_keys_that_it_will_have_one_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    keygen(&at("ecdsa"), "ecdsa", "");
+    keygen(&at("rsa"), "rsa", "");
+    let keys = format!(
+        "HostKey {}\nHostKey {}",
+        at("ecdsa").display(),
+        at("rsa").display()
+    );
+    let today = Server::with(&keys);
+    let mut destination = today.destination();
+    destination.host_key_alias = Some("login.example".to_owned());
+    destination.update_host_keys = true;
+    let known = today.path("known_hosts");
+    let own = std::fs::read_to_string(today.path("host.pub")).unwrap();
+    let read = || std::fs::read_to_string(&known).unwrap();
+
+    // Not if the key was trusted for other hosts too, nor if nobody wants to learn.
+    for (name, learn) in [("*.example", true), ("login.example", false)] {
+        let text = format!("{name} {own}");
+        std::fs::write(&known, &text).unwrap();
+        destination.update_host_keys = learn;
+        let connection = crate::open(&destination, Arc::new(NoPrompts))
+            .await
+            .unwrap();
+        assert!(connection.alive(Duration::from_secs(5)).await);
+        connection.close().await;
+        assert_eq!(read(), text);
+    }
+
+    destination.update_host_keys = true;
+    let person = Person::with(&[]);
+    let connection = crate::open(&destination, Arc::clone(&person) as Arc<_>)
+        .await
+        .unwrap();
+    until("the keys are learnt", || person.told().contains("new keys")).await;
+    connection.close().await;
+    let text = read();
+    assert!(text.starts_with(&format!("login.example {own}")), "{text}");
+    let added: Vec<String> = text.lines().skip(1).map(str::to_owned).collect();
+    for name in ["ecdsa.pub", "rsa.pub"] {
+        let key = std::fs::read_to_string(at(name)).unwrap();
+        let (key, _comment) = key.trim().rsplit_once(' ').unwrap();
+        assert!(added.contains(&format!("login.example {key}")), "{text}");
+    }
+    assert_eq!(added.len(), 2);
+
+    // The day has come: the old key is gone, and nobody is asked.
+    let tomorrow = Server::with(&format!(
+        "{keys}\nHostKeyAlgorithms ecdsa-sha2-nistp256,rsa-sha2-512"
+    ));
+    tomorrow.authorize(&today.path("id.pub"));
+    destination.port = tomorrow.port;
+    crate::open(&destination, Arc::new(NoPrompts))
+        .await
+        .unwrap();
+    assert_eq!(read(), text);
 }

@@ -84,6 +84,27 @@ async fn a_locked_key_asks_for_its_passphrase_and_only_if_the_server_would_take_
 }
 
 #[tokio::test]
+async fn a_locked_key_of_the_old_format_says_who_it_is_after_its_passphrase() {
+    let server = Server::start();
+    let key = server.path("old");
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-m", "PEM", "-t", "rsa", "-N", "open sesame", "-f"])
+        .arg(&key)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    server.authorize(&server.path("old.pub"));
+    std::fs::remove_file(server.path("old.pub")).unwrap();
+    let mut destination = server.destination();
+    destination.identity_files = vec![key];
+    let person = Person::with(&["wrong", "open sesame"]);
+    crate::open(&destination, Arc::clone(&person) as Arc<_>)
+        .await
+        .unwrap();
+    assert_eq!(person.asked().len(), 2);
+}
+
+#[tokio::test]
 async fn a_key_of_the_ssh_agent_logs_in() {
     let server = Server::start();
     let agent = SshAgent::start(&server.path("agent.sock")).await;
@@ -204,13 +225,13 @@ async fn a_destination_is_resolved_through_the_ssh_configuration() {
 }
 
 /// The user's ssh-agent. Ends when dropped.
-struct SshAgent {
+pub(crate) struct SshAgent {
     process: Child,
     socket: std::path::PathBuf,
 }
 
 impl SshAgent {
-    async fn start(socket: &Path) -> Self {
+    pub(crate) async fn start(socket: &Path) -> Self {
         let process = Command::new("ssh-agent")
             .args(["-D", "-a"])
             .arg(socket)
@@ -224,7 +245,7 @@ impl SshAgent {
         }
     }
 
-    fn add(&self, key: &Path) {
+    pub(crate) fn add(&self, key: &Path) {
         let added = Command::new("ssh-add")
             .arg("-q")
             .arg(key)

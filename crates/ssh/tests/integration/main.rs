@@ -6,17 +6,24 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test stops where it fails"
 )]
 
 mod agent;
 mod answers;
+mod bare;
+mod certificates;
+mod chains;
 mod host_keys;
+mod hostile;
 mod jumps;
 mod login;
 mod nodes;
 mod openssh;
+mod otp;
 mod person;
+mod played;
 mod server;
 mod streams;
 mod way;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hpcclient_ssh::{Destination, StrictHostKeyChecking};
 
-const SSHD: &str = "/usr/sbin/sshd";
+pub(crate) const SSHD: &str = "/usr/sbin/sshd";
 
 /// A running server. Ends when dropped.
 pub(crate) struct Server {
@@ -25,6 +25,11 @@ impl Server {
 
     /// Starts a server with more lines in its configuration; the first of a keyword counts.
     pub(crate) fn with(lines: &str) -> Self {
+        Self::of(Path::new(SSHD), lines)
+    }
+
+    /// Starts sshd by another of its names.
+    pub(crate) fn of(program: &Path, lines: &str) -> Self {
         let folder = new_folder();
         // Between finding a free port and binding it, somebody else may take it.
         for _ in 0..5 {
@@ -33,7 +38,7 @@ impl Server {
                 .local_addr()
                 .unwrap()
                 .port();
-            if let Some(process) = launch(folder.path(), lines, "127.0.0.1", port) {
+            if let Some(process) = launch(program, folder.path(), lines, "127.0.0.1", port) {
                 return Self {
                     folder,
                     process,
@@ -52,7 +57,7 @@ impl Server {
     pub(crate) fn beside(first: &Self, address: &'static str, lines: &str) -> Self {
         let folder = new_folder();
         std::fs::copy(first.path("authorized"), folder.path().join("authorized")).unwrap();
-        let process = launch(folder.path(), lines, address, first.port);
+        let process = launch(Path::new(SSHD), folder.path(), lines, address, first.port);
         Self {
             process: process.expect("the port is free at that address"),
             folder,
@@ -101,6 +106,13 @@ impl Server {
         }
     }
 
+    /// What the server wrote, once it has written something.
+    pub(crate) async fn log_with(&self, words: &str) -> String {
+        let log = || std::fs::read_to_string(self.path("log")).unwrap_or_default();
+        until(words, || log().contains(words)).await;
+        log()
+    }
+
     pub(crate) fn process_id(&self) -> u32 {
         self.process.id()
     }
@@ -132,10 +144,7 @@ impl Server {
 
     /// Kills what serves the present connections, as an administrator would.
     pub(crate) fn kill_sessions(&self) {
-        for session in children(self.process.id()) {
-            let pid = rustix::process::Pid::from_raw(session.try_into().unwrap()).unwrap();
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
+        children(self.process.id()).into_iter().for_each(kill);
     }
 }
 
@@ -164,7 +173,7 @@ fn new_folder() -> tempfile::TempDir {
     folder
 }
 
-fn launch(folder: &Path, lines: &str, address: &str, port: u16) -> Option<Child> {
+fn launch(program: &Path, folder: &Path, lines: &str, address: &str, port: u16) -> Option<Child> {
     let at = folder.display();
     let config = format!(
         "{lines}\nListenAddress {address}\nPort {port}\nPidFile none\nHostKey {at}/host\n\
@@ -173,7 +182,7 @@ fn launch(folder: &Path, lines: &str, address: &str, port: u16) -> Option<Child>
          MaxStartups 200\nMaxSessions 100\nPrintMotd no\nLogLevel VERBOSE\n"
     );
     std::fs::write(folder.join("config"), config).unwrap();
-    let mut process = Command::new(SSHD)
+    let mut process = Command::new(program)
         .args(["-D", "-e", "-f"])
         .arg(folder.join("config"))
         .stdin(Stdio::null())
@@ -219,6 +228,12 @@ pub(crate) fn user() -> String {
     String::from_utf8(said.stdout).unwrap().trim().to_owned()
 }
 
+pub(crate) fn kill(process: u32) {
+    let pid = rustix::process::Pid::from_raw(process.try_into().unwrap()).unwrap();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+/// The processes that descend from another.
 pub(crate) fn children(parent: u32) -> Vec<u32> {
     let listed = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
     let direct: Vec<u32> = listed
