@@ -12,5 +12,6 @@ mod isolation;
 mod login;
 mod loss;
 mod notebook;
+mod policies;
 mod shell;
 mod storage;

@@ -7,9 +7,11 @@
 //! process outlives its [`Env`].
 //! Not here: the tests (`e2e/`), what installs the tools they need (`cargo xtask test`).
 
+mod account;
 mod agent;
 mod browser;
 mod env;
+mod fault;
 mod http;
 mod jupyter;
 mod numbered;
@@ -20,9 +22,11 @@ mod site;
 mod sshd;
 mod wait;
 
+pub use account::Account;
 pub use agent::{resident_bytes, voluntary_switches};
 pub use browser::run_spec;
 pub use env::{Env, repository};
+pub use fault::{FaultProxy, Limits};
 pub use http::{Address, Request, Response};
 pub use jupyter::Jupyter;
 pub use numbered::check_numbered_lines;
@@ -30,5 +34,5 @@ pub use process::{Child, Output, processes_under, run};
 pub use proxy::DelayProxy;
 pub use python::{Python, python};
 pub use site::{CLUSTER, Site};
-pub use sshd::{Sshd, user_name};
+pub use sshd::{Setup, Sshd, user_name};
 pub use wait::{pause, wait_for};
