@@ -5,13 +5,16 @@
 
 mod channels;
 mod commands;
+mod cuts;
 mod demo;
 mod errors;
 mod idle;
 mod isolation;
 mod login;
 mod loss;
+mod network;
 mod notebook;
+mod otp;
 mod policies;
 mod shell;
 mod storage;

@@ -1,8 +1,8 @@
 //! What a site's administrators and a user's own shell do to a login: each case works or ends in one clear sentence.
 
 use anyhow::Result;
-use hpcclient_tests::{CLUSTER, Output, Site};
-use serde_json::Value;
+use hpcclient_protocol::bridge::Route;
+use hpcclient_tests::{Output, Site};
 
 /// The output is `error: …` with these words, and no more than a screen.
 fn assert_sentence(output: &Output, words: &[&str]) {
@@ -19,27 +19,17 @@ fn assert_sentence(output: &Output, words: &[&str]) {
     );
 }
 
-fn route(site: &Site) -> Result<Value> {
-    let status = site.ask("GET", "/v1/bridge", None)?.json()?;
-    let clusters = status.get("clusters").and_then(Value::as_array);
-    let ours = clusters
-        .into_iter()
-        .flatten()
-        .find(|cluster| cluster.get("name").and_then(Value::as_str) == Some(CLUSTER));
-    let route = ours.and_then(|cluster| cluster.get("route")).cloned();
-    Ok(route.unwrap_or_default())
-}
-
 #[test]
 fn each_forwarding_policy_leaves_a_way() -> Result<()> {
     for (options, way) in [
-        (&["AllowTcpForwarding no"][..], "streamlocal"),
-        (&["PermitOpen none"], "streamlocal"),
-        (&["MaxSessions 1"], "streamlocal"),
-        (&["AllowStreamLocalForwarding no"], "exec"),
-        (&["AllowStreamLocalForwarding remote"], "exec"),
-        (&["DisableForwarding yes"], "exec"),
-        (&["MaxSessions 1", "DisableForwarding yes"], "exec"),
+        // It says TCP and means every forwarding in the user's direction.
+        (&["AllowTcpForwarding no"][..], Route::Exec),
+        (&["PermitOpen none"], Route::Streamlocal),
+        (&["MaxSessions 1"], Route::Streamlocal),
+        (&["AllowStreamLocalForwarding no"], Route::Exec),
+        (&["AllowStreamLocalForwarding remote"], Route::Exec),
+        (&["DisableForwarding yes"], Route::Exec),
+        (&["MaxSessions 1", "DisableForwarding yes"], Route::Exec),
     ] {
         let site = Site::with_sshd(options)?;
         for round in ["first", "second"] {
@@ -51,7 +41,7 @@ fn each_forwarding_policy_leaves_a_way() -> Result<()> {
                 output.error_text()
             );
         }
-        assert_eq!(route(&site)?, way, "{options:?}");
+        assert_eq!(site.cluster()?.route, Some(way), "{options:?}");
         assert_eq!(site.sshd().logins(), 1, "{options:?}");
     }
     Ok(())
@@ -68,7 +58,7 @@ fn a_forced_command_is_named_with_what_it_said() -> Result<()> {
 #[test]
 fn a_server_that_allows_no_session_is_named() -> Result<()> {
     let site = Site::with_sshd(&["MaxSessions 0"])?;
-    assert_sentence(&site.bash("true")?, &["session"]);
+    assert_sentence(&site.bash("true")?, &["opens no session"]);
     Ok(())
 }
 
@@ -130,7 +120,7 @@ mod as_root {
         for shell in ["csh", "fish"] {
             let site = Site::for_account(shell, &["DisableForwarding yes"])?;
             assert_all_works(&site, shell)?;
-            assert_eq!(route(&site)?, "exec");
+            assert_eq!(site.cluster()?.route, Some(Route::Exec));
         }
         Ok(())
     }
@@ -196,7 +186,7 @@ mod as_root {
     fn a_shell_that_refuses_is_quoted() -> Result<()> {
         let refusals = [
             ("nologin", "This account is currently not available"),
-            ("/bin/false", "the login shell"),
+            ("/bin/false", "the login shell said nothing"),
         ];
         for (shell, words) in refusals {
             let site = Site::for_account(shell, &[])?;
@@ -239,7 +229,7 @@ mod as_root {
     fn a_home_with_spaces_and_an_umlaut_is_a_home() -> Result<()> {
         for options in [&[][..], &["DisableForwarding yes"]] {
             let env = Env::new()?;
-            let account = Account::with_home_named(&env, "bash", "Jörg's (new) home & co")?;
+            let account = Account::with_home_named(&env, "bash", "Jörgs (new) home & #1; *")?;
             let setup = Setup::new(options).account(&account);
             let site = Site::of(env, Some(account), &setup)?;
             let output = site.bash("pwd; exit 3")?;
@@ -247,6 +237,27 @@ mod as_root {
             assert_all_works(&site, "a home with spaces")?;
         }
         Ok(())
+    }
+
+    #[test]
+    fn a_home_that_a_shell_would_misread_is_named_and_another_place_helps() -> Result<()> {
+        let env = Env::new()?;
+        let account = Account::with_home_named(&env, "bash", "Jörg's $HOME")?;
+        let setup = Setup::default().account(&account);
+        let site = Site::of(env, Some(account), &setup)?;
+        let home = site.account()?.home().display().to_string();
+        assert_sentence(&site.bash("true")?, &[&home, "a shell could", "node_home"]);
+        keep_elsewhere(&site)?;
+        assert_all_works(&site, "node_home")
+    }
+
+    /// Has the agent in a folder that is not the home.
+    fn keep_elsewhere(site: &Site) -> Result<()> {
+        let elsewhere = site.env().path("scratch");
+        fs::create_dir(&elsewhere)?;
+        std::os::unix::fs::chown(&elsewhere, Some(site.account()?.uid()), None)?;
+        let line = format!("node_home = \"{}\"", elsewhere.display());
+        site.configure(site.sshd().port(), &line)
     }
 
     /// A site whose home is a file system of its own, mounted with these options.
@@ -267,13 +278,8 @@ mod as_root {
         let home = site.account()?.home().display().to_string();
         let output = site.bash("true")?;
         assert_sentence(&output, &[&home, "does not execute programs", "node_home"]);
-        let elsewhere = site.env().path("scratch");
-        fs::create_dir(&elsewhere)?;
-        std::os::unix::fs::chown(&elsewhere, Some(site.account()?.uid()), None)?;
-        let line = format!("node_home = \"{}\"", elsewhere.display());
-        site.configure(site.sshd().port(), &line)?;
-        assert_all_works(&site, "node_home")?;
-        Ok(())
+        keep_elsewhere(&site)?;
+        assert_all_works(&site, "node_home")
     }
 
     #[test]

@@ -7,7 +7,12 @@
 use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use hpcclient_protocol::{Run, bridge::BridgeAddress, run::RunList, status::AgentStatus};
+use hpcclient_protocol::{
+    Run,
+    bridge::{BridgeAddress, BridgeStatus, ClusterStatus},
+    run::RunList,
+    status::AgentStatus,
+};
 use serde_json::Value;
 
 use crate::{
@@ -226,6 +231,18 @@ impl Site {
             .header("origin", &format!("http://127.0.0.1:{port}"));
         let request = body.map_or_else(|| request.clone(), |body| request.clone().json(body));
         request.send(&Address::Port(port))
+    }
+
+    /// Returns the cluster as the bridge sees it.
+    ///
+    /// # Errors
+    /// The bridge does not know it.
+    pub fn cluster(&self) -> Result<ClusterStatus> {
+        let answer = self.ask("GET", "/v1/bridge", None)?;
+        let status: BridgeStatus = serde_json::from_slice(&answer.body)?;
+        let mut clusters = status.clusters.into_iter();
+        let found = clusters.find(|cluster| cluster.name == CLUSTER);
+        found.context("the bridge does not know the cluster")
     }
 
     /// Connects the cluster.

@@ -150,7 +150,9 @@ impl Sshd {
     #[must_use]
     pub fn logins(&self) -> usize {
         // A first factor that was right is a "Partial", and no login yet.
-        self.log().matches("Accepted ").count()
+        let log = self.log();
+        let accepted = |line: &&str| line.contains("Accepted ") && line.contains(" port ");
+        log.lines().filter(accepted).count()
     }
 
     /// Kills every connection's process with SIGKILL; the server goes on listening.
@@ -159,7 +161,9 @@ impl Sshd {
     /// There was no connection.
     pub fn kill_connections(&self) -> Result<()> {
         let is_sshd = |pid: &u32| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            // Not its name, which may be that of a PAM service.
+            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            let name = program.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with("sshd")
         };
         let mut pids = descendants(self.server.pid());

@@ -128,6 +128,14 @@ pub enum SshError {
         /// The folder on the node.
         path: String,
     },
+    /// The folder for the agent cannot be made or not be named.
+    #[error("the agent cannot be kept in {path}: {reason}")]
+    Folder {
+        /// The folder on the node.
+        path: String,
+        /// What the node said, or what is wrong with the name.
+        reason: String,
+    },
     /// The local agent binary cannot be read.
     #[error("cannot read the agent binary {path}", path = path.display())]
     AgentBinary {
