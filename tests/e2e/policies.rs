@@ -22,9 +22,9 @@ fn assert_sentence(output: &Output, words: &[&str]) {
 #[test]
 fn each_forwarding_policy_leaves_a_way() -> Result<()> {
     for (options, way) in [
-        // It says TCP and means every forwarding in the user's direction.
+        // These two speak of TCP; sshd refuses forwarded sockets with them too.
         (&["AllowTcpForwarding no"][..], Route::Exec),
-        (&["PermitOpen none"], Route::Streamlocal),
+        (&["PermitOpen none"], Route::Exec),
         (&["MaxSessions 1"], Route::Streamlocal),
         (&["AllowStreamLocalForwarding no"], Route::Exec),
         (&["AllowStreamLocalForwarding remote"], Route::Exec),
