@@ -94,3 +94,54 @@ fn a_server_that_is_away_for_a_while_is_waited_for() -> Result<()> {
     assert_eq!(site.sshd().logins(), 2);
     finish(&site, run)
 }
+
+mod as_root {
+    use std::process::Command;
+
+    use super::*;
+
+    /// An address that this machine has for a while.
+    struct Address(String);
+
+    impl Address {
+        fn add() -> Result<Self> {
+            let this = Self(format!(
+                "10.254.{}.{}/32",
+                std::process::id() / 250 % 250,
+                1 + std::process::id() % 250
+            ));
+            this.ip("add").map(|()| this)
+        }
+
+        fn ip(&self, verb: &str) -> Result<()> {
+            let output = Command::new("ip")
+                .args(["address", verb, &self.0, "dev", "lo"])
+                .output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            anyhow::ensure!(output.status.success(), "ip address {verb}: {said}");
+            Ok(())
+        }
+    }
+
+    impl Drop for Address {
+        fn drop(&mut self) {
+            drop(self.ip("del"));
+        }
+    }
+
+    /// As when a notebook computer changes from cable to radio: the old flow is gone, and nobody says so.
+    #[test]
+    fn a_change_of_address_makes_the_bridge_look_at_once() -> Result<()> {
+        const SEEN: Duration = Duration::from_secs(6);
+        let (site, network) = Site::behind_faults()?;
+        let run = start_ticking(&site)?;
+        network.forget_connections();
+        let _address = Address::add()?;
+        let noticed = time_until_lost(&site)?;
+        assert!(noticed <= SEEN, "noticed after {noticed:?}");
+        let resumed = time_until_it_goes_on(&run)?;
+        assert!(resumed <= RESUMED, "resumed after {resumed:?}");
+        assert_eq!(site.sshd().logins(), 2);
+        finish(&site, run)
+    }
+}
