@@ -220,11 +220,7 @@ impl Opener {
             ) && self.opened.load(Ordering::Relaxed) > 0;
             match pauses.next() {
                 Some(pause) if may_be_full => tokio::time::sleep(*pause).await,
-                _ => {
-                    return Err(SshError::Protocol {
-                        reason: format!("the server opens no session for a command ({refusal:?})"),
-                    });
-                }
+                _ => return Err(russh::Error::ChannelOpenFailure(refusal).into()),
             }
         }
     }

@@ -212,6 +212,9 @@ impl From<russh::Error> for SshError {
             russh::Error::IO(source) => Self::Closed {
                 reason: crate::prompt::visible(&source.to_string()),
             },
+            russh::Error::ChannelOpenFailure(refusal) => Self::Protocol {
+                reason: format!("the server opens no channel for this user ({refusal:?})"),
+            },
             other => Self::Protocol {
                 reason: crate::prompt::visible(&other.to_string()),
             },
