@@ -58,7 +58,7 @@ fn a_forced_command_is_named_with_what_it_said() -> Result<()> {
 #[test]
 fn a_server_that_allows_no_session_is_named() -> Result<()> {
     let site = Site::with_sshd(&["MaxSessions 0"])?;
-    assert_sentence(&site.bash("true")?, &["opens no channel for this user"]);
+    assert_sentence(&site.bash("true")?, &["refuses to open a channel"]);
     Ok(())
 }
 

@@ -80,6 +80,7 @@ struct Line {
 
 impl FaultProxy {
     /// Starts a proxy on a free port of 127.0.0.1 that leads to the first of these servers.
+    /// Without one it closes what comes.
     ///
     /// # Errors
     /// No port is free.
@@ -114,6 +115,11 @@ impl FaultProxy {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Has these servers behind it from now on.
+    pub fn stand_before(&self, backends: &[SocketAddr]) {
+        lock(&self.shared).backends = backends.to_vec();
     }
 
     /// Leads new connections to another server, as a balancer does at its own discretion.

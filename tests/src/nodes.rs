@@ -47,10 +47,13 @@ impl Nodes {
             let setup = Setup::new(&[]).named(name).account(&account);
             setup.address(&address(number)).prepared_by(&prepare)
         };
+        // As at a site: the nodes listen on the port of the name that stands for them.
+        let balancer = FaultProxy::start(&[])?;
+        let port = balancer.port();
         let rest: Vec<Setup> = (1..NODES.len()).map(node).collect();
-        let first = node(0);
+        let first = node(0).port(port);
         let site = Site::of(env, Some(account), &first)?;
-        let (port, key) = (site.sshd().port(), site.sshd().file("user_key.pub"));
+        let key = site.sshd().file("user_key.pub");
         let others = rest
             .into_iter()
             .map(|setup| {
@@ -63,7 +66,7 @@ impl Nodes {
         let backends =
             (0..NODES.len()).map(|number| Ok(format!("{}:{port}", address(number)).parse()?));
         let backends = backends.collect::<Result<Vec<SocketAddr>>>()?;
-        let balancer = FaultProxy::start(&backends)?;
+        balancer.stand_before(&backends);
         let name = format!("[127.0.0.1]:{}", balancer.port());
         let servers = std::iter::once(site.sshd()).chain(&others);
         let known = servers

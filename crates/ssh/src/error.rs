@@ -213,7 +213,7 @@ impl From<russh::Error> for SshError {
                 reason: crate::prompt::visible(&source.to_string()),
             },
             russh::Error::ChannelOpenFailure(refusal) => Self::Protocol {
-                reason: format!("the server opens no channel for this user ({refusal:?})"),
+                reason: format!("the server refuses to open a channel ({refusal:?})"),
             },
             other => Self::Protocol {
                 reason: crate::prompt::visible(&other.to_string()),
