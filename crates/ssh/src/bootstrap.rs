@@ -230,12 +230,20 @@ fn upload_command(path: &str) -> Result<String, SshError> {
 
 fn upload_failure(output: &Output, agent: &LoadedAgent, answer: &Answer, folder: &str) -> SshError {
     let said = output.text();
-    // A quota does not show in df.
     if said.contains("No space left") || said.contains("quota") {
-        return SshError::NoSpace {
-            path: visible(folder),
-            free: free_bytes(answer).unwrap_or(0),
-            needed: agent.bytes.len() as u64,
+        let (free, needed) = (free_bytes(answer).unwrap_or(0), agent.bytes.len() as u64);
+        // A quota and a lack of inodes do not show in df.
+        return if free < needed + SPARE {
+            SshError::NoSpace {
+                path: visible(folder),
+                free,
+                needed,
+            }
+        } else {
+            SshError::Folder {
+                path: visible(folder),
+                reason: visible_end(said.trim(), 1_000),
+            }
         };
     }
     SshError::Upload {
