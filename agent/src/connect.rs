@@ -2,8 +2,9 @@
 //!
 //! Started by the bridge over SSH. Runs without an async runtime, since it lives for milliseconds or
 //! copies bytes between two descriptors.
-//! Invariants: stdout gets exactly one line, `hpcclient-hello {json}`, and then only what the socket
-//! sends; the daemon keeps none of our descriptors, so that sshd can end the channel.
+//! Invariants: stdout gets one line, `hpcclient-hello {json}`, begun on a line of its own where a
+//! stream follows, and then only what the socket sends; the daemon keeps none of our descriptors, so
+//! that sshd can end the channel.
 //! Not here: the daemon (`serve`).
 
 use std::{
@@ -44,6 +45,8 @@ pub fn connect() -> Result<()> {
     let hello = ensure(&Place::resolve()?)?;
     let socket = UnixStream::connect(&hello.socket)
         .with_context(|| format!("cannot connect to {}", hello.socket))?;
+    // A profile may have printed a line without its end.
+    write_stdout(b"\n").context("stdout is closed")?;
     print_hello(&hello)?;
     let mut upstream = socket.try_clone().context("cannot share the socket")?;
     // A thread of its own, because it may wait in read(2) for ever; it ends with the process.

@@ -59,10 +59,11 @@ impl Environment {
     }
 }
 
-/// Returns the agent's own environment.
+/// Returns the agent's own environment, without what belongs to the login that started it.
 #[must_use]
 pub fn own() -> Variables {
-    env::vars_os().collect()
+    let lasts = |name: &OsStr| !OF_ONE_LOGIN.contains(&name.as_bytes());
+    env::vars_os().filter(|(name, _)| lasts(name)).collect()
 }
 
 /// Returns the user's login shell.
@@ -102,8 +103,13 @@ async fn capture() -> Result<Variables> {
     // What the profile prints comes before the mark.
     let mark = format!("hpcclient-environment-{}", std::process::id());
     let line = format!("echo; echo {mark}; exec /usr/bin/env -0");
-    let mut child = tokio::process::Command::new(login_shell())
-        .arg("-lc")
+    let shell = login_shell();
+    let mut dashed = OsString::from("-");
+    dashed.push(shell.file_name().unwrap_or_default());
+    // Not `-l`: csh takes it only where it stands alone.
+    let mut child = tokio::process::Command::new(shell)
+        .arg0(dashed)
+        .arg("-c")
         .arg(line)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -153,11 +159,16 @@ fn parse(output: &[u8], mark: &[u8]) -> Option<Variables> {
             let value = OsString::from_vec(value.get(1..)?.to_vec());
             Some((OsStr::from_bytes(name).to_owned(), value))
         })
-        // These belong to the shell that printed them.
+        // These belong to the shell that printed them, and to the login that started us.
         .filter(|(name, _)| !matches!(name.as_bytes(), b"_" | b"SHLVL" | b"PWD" | b"OLDPWD"))
+        .filter(|(name, _)| !OF_ONE_LOGIN.contains(&name.as_bytes()))
         .collect();
     (!variables.is_empty()).then_some(variables)
 }
+
+/// A bash that sees these takes itself for the command of an ssh login and reads `.bashrc`, so that
+/// each script of a run would print what a chatty one prints.
+const OF_ONE_LOGIN: [&[u8]; 2] = [b"SSH_CLIENT", b"SSH2_CLIENT"];
 
 /// Slow profiles on loaded nodes take seconds; more is a profile that waits for something.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -174,7 +185,7 @@ mod tests {
     #[test]
     fn what_a_profile_prints_is_not_taken_for_variables() {
         let output =
-            b"Welcome A=1\0\n\nmark\nPATH=/bin\0EMPTY=\0MULTI=a\nb\0_=x\0BASH_FUNC_f%%=() { :; }\0";
+            b"Welcome A=1\0\n\nmark\nPATH=/bin\0SSH_CLIENT=1.2.3.4 5 22\0EMPTY=\0MULTI=a\nb\0_=x\0BASH_FUNC_f%%=() { :; }\0";
         let found = parse(output, b"mark").unwrap();
         let names: Vec<_> = found
             .iter()

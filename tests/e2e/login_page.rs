@@ -2,17 +2,15 @@
 
 mod as_root {
     use anyhow::Result;
-    use hpcclient_tests::{Account, CLUSTER, Site, run_spec};
+    use hpcclient_tests::{CLUSTER, Site, run_spec};
 
     const PASSWORD: &str = "korrekt Pferd/Batterie";
 
     #[test]
     fn the_login_page_asks_what_the_server_asks_and_goes_on_to_the_dashboard() -> Result<()> {
-        // Dropped after the site, whose processes it owns.
-        let account = Account::new(PASSWORD)?;
-        let allow = format!("AllowUsers {}", account.name());
-        let site = Site::with_sshd(&["PasswordAuthentication yes", &allow])?;
-        account.own_node(site.env())?;
+        let site = Site::for_account("bash", &["PasswordAuthentication yes"])?;
+        let account = site.account()?;
+        account.set_password(PASSWORD)?;
         let config = format!(
             "default = \"{CLUSTER}\"\n[clusters.{CLUSTER}]\nhost = \"127.0.0.1\"\nport = {}\n\
              user = \"{}\"\nknown_hosts = \"{}\"\n[clusters.other]\nhost = \"other.example\"\n",

@@ -5,17 +5,23 @@
 
 mod channels;
 mod commands;
+mod cuts;
 mod demo;
 mod doctor;
 mod errors;
+mod far_node;
 mod idle;
 mod isolation;
+mod jumps;
 mod kerberos;
 mod login;
 mod login_page;
 mod loss;
+mod network;
 mod nodes;
 mod notebook;
 mod openssh;
+mod otp;
+mod policies;
 mod shell;
 mod storage;

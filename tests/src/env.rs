@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The longest a command of a test may take unless the test says otherwise.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A user's machine: home, configuration, state and temporary folder under one root.
 #[derive(Debug)]

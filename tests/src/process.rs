@@ -127,6 +127,13 @@ impl Child {
         signal_group(self.pid(), signal);
     }
 
+    /// Sends it alone a signal: what it started goes on.
+    pub fn signal_alone(&self, signal: Signal) {
+        if let Some(pid) = to_pid(self.pid()) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

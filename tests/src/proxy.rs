@@ -6,7 +6,7 @@
 //! sends without waiting (acknowledgements, window updates) do not count unless an answer had to wait for them.
 //!
 //! Invariants: order is kept; a byte leaves `delay` after it came, not later because of the one before.
-//! Not here: loss and cuts; those are made by killing processes.
+//! Not here: loss and cuts; those are made by killing processes (`site`) and by `fault`.
 
 use std::{
     io::{Read, Write},

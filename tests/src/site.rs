@@ -4,18 +4,23 @@
 //! Invariants: the cluster is called `test` and is the default; the node's files lie in `node/` of the test's folder;
 //! its home is `node-home/`.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use hpcclient_protocol::{Run, bridge::BridgeAddress, run::RunList, status::AgentStatus};
+use hpcclient_protocol::{
+    Run,
+    bridge::{BridgeAddress, BridgeStatus, ClusterStatus},
+    run::RunList,
+    status::AgentStatus,
+};
 use serde_json::Value;
 
 use crate::{
-    DelayProxy, Output,
+    Account, DelayProxy, FaultProxy, Output,
     env::Env,
     http::{Address, Request, Response},
     process::{self, Child, processes_under},
-    sshd::{Sshd, user_name},
+    sshd::{Setup, Sshd},
     wait_for,
 };
 
@@ -28,6 +33,7 @@ pub struct Site {
     // Fields are dropped in this order: first the server, then everything that is left.
     sshd: Sshd,
     proxy: Option<DelayProxy>,
+    account: Option<Account>,
     env: Env,
 }
 
@@ -45,11 +51,30 @@ impl Site {
     /// # Errors
     /// See [`Site::new`].
     pub fn with_sshd(options: &[&str]) -> Result<Self> {
+        Self::of(Env::new()?, None, &Setup::new(options))
+    }
+
+    /// Starts a login node for a user of its own with this login shell. Needs root.
+    ///
+    /// # Errors
+    /// See [`Site::new`].
+    pub fn for_account(shell: &str, options: &[&str]) -> Result<Self> {
         let env = Env::new()?;
-        let sshd = Sshd::start(&env, options)?;
+        let account = Account::new(&env, shell)?;
+        let setup = Setup::new(options).account(&account);
+        Self::of(env, Some(account), &setup)
+    }
+
+    /// Starts a login node as it is set up; `account` is who logs in, if not the current user.
+    ///
+    /// # Errors
+    /// See [`Site::new`].
+    pub fn of(env: Env, account: Option<Account>, setup: &Setup) -> Result<Self> {
+        let sshd = setup.start(&env)?;
         let this = Self {
             sshd,
             proxy: None,
+            account,
             env,
         };
         this.configure(this.sshd.port(), "")?;
@@ -63,13 +88,32 @@ impl Site {
     pub fn behind(delay: Duration) -> Result<Self> {
         let mut this = Self::new()?;
         let proxy = DelayProxy::start(this.sshd.port(), delay)?;
-        let key = fs::read_to_string(this.sshd.file("host_key.pub"))?;
-        let known = fs::read_to_string(this.sshd.file("known_hosts"))?;
-        let both = format!("{known}[127.0.0.1]:{} {key}", proxy.port());
-        fs::write(this.sshd.file("known_hosts"), both)?;
-        this.configure(proxy.port(), "")?;
+        this.lead_through(proxy.port())?;
         this.proxy = Some(proxy);
         Ok(this)
+    }
+
+    /// Starts a login node behind a network that can fail.
+    ///
+    /// # Errors
+    /// See [`Site::new`].
+    pub fn behind_faults() -> Result<(Self, FaultProxy)> {
+        let this = Self::new()?;
+        let server = SocketAddr::from(([127, 0, 0, 1], this.sshd.port()));
+        let proxy = FaultProxy::start(&[server])?;
+        this.lead_through(proxy.port())?;
+        Ok((this, proxy))
+    }
+
+    /// Leads the cluster's logins through a port of 127.0.0.1 behind which the server is known.
+    ///
+    /// # Errors
+    /// The configuration cannot be written.
+    pub fn lead_through(&self, port: u16) -> Result<()> {
+        let known = self.sshd.file("known_hosts");
+        let line = self.sshd.known_as(&format!("[127.0.0.1]:{port}"))?;
+        fs::write(&known, fs::read_to_string(&known)? + &line)?;
+        self.configure(port, "")
     }
 
     /// Writes the configuration: the cluster on this port, and `more` lines for it.
@@ -80,13 +124,21 @@ impl Site {
         let text = format!(
             "default = \"{CLUSTER}\"\n[clusters.{CLUSTER}]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"{}\"\n\
              identity_file = \"{}\"\nknown_hosts = \"{}\"\n{more}\n",
-            user_name()?,
+            self.sshd.user(),
             self.sshd.file("user_key").display(),
             self.sshd.file("known_hosts").display(),
         );
         self.env
             .write("home/.config/hpcclient/config.toml", &text)?;
         Ok(())
+    }
+
+    /// Returns the user of the node, if it is one of its own.
+    ///
+    /// # Errors
+    /// The site was not made for an account.
+    pub fn account(&self) -> Result<&Account> {
+        self.account.as_ref().context("this site has no account")
     }
 
     /// Returns the folders and the environment.
@@ -179,6 +231,18 @@ impl Site {
             .header("origin", &format!("http://127.0.0.1:{port}"));
         let request = body.map_or_else(|| request.clone(), |body| request.clone().json(body));
         request.send(&Address::Port(port))
+    }
+
+    /// Returns the cluster as the bridge sees it.
+    ///
+    /// # Errors
+    /// The bridge does not know it.
+    pub fn cluster(&self) -> Result<ClusterStatus> {
+        let answer = self.ask("GET", "/v1/bridge", None)?;
+        let status: BridgeStatus = serde_json::from_slice(&answer.body)?;
+        let mut clusters = status.clusters.into_iter();
+        let found = clusters.find(|cluster| cluster.name == CLUSTER);
+        found.context("the bridge does not know the cluster")
     }
 
     /// Connects the cluster.

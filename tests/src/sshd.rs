@@ -1,8 +1,11 @@
-//! A real OpenSSH server on loopback, with keys and configuration of its own, for the current user.
+//! A real OpenSSH server on loopback, with keys and configuration of its own, for the current user or an account.
 //!
-//! Called by `site`. Its log at DEBUG2 is how the tests count channels and logins.
+//! Called by `site`, `otp` and `nodes`. Its log at DEBUG2 is how the tests count channels and logins.
 //! Invariants: no file outside the test's folder but `/run/sshd`, which sshd needs as root; the port is free when it is
 //! chosen, and another is tried if somebody was quicker.
+//! Not here: the words of its configuration (`setup`).
+
+mod setup;
 
 use std::{
     fs,
@@ -13,6 +16,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+
+pub use setup::Setup;
 
 use crate::{
     env::Env,
@@ -26,53 +31,95 @@ const START: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Sshd {
     server: Child,
+    setup: Setup,
     port: u16,
     folder: PathBuf,
+    user: String,
 }
 
 impl Sshd {
-    /// Starts a server. `options` are lines of its configuration and come before ours: for sshd the first one wins.
+    /// Starts a server for the current user, with these lines in its configuration.
     ///
     /// # Errors
     /// openssh-server is not installed, or the configuration is refused.
     pub fn start(env: &Env, options: &[&str]) -> Result<Self> {
-        let folder = env.path("sshd");
+        Setup::new(options).start(env)
+    }
+
+    fn set_up(env: &Env, setup: &Setup) -> Result<Self> {
+        let folder = env.path(&setup.folder);
         fs::create_dir(&folder)?;
         for key in ["host_key", "user_key"] {
             make_key(env, &folder.join(key))?;
         }
-        fs::copy(folder.join("user_key.pub"), folder.join("authorized_keys"))?;
+        let authorized = match &setup.authorized {
+            Some(keys) => keys.clone(),
+            None => folder.join("user_key.pub"),
+        };
+        fs::copy(authorized, folder.join("authorized_keys"))?;
         if rustix::process::geteuid().is_root() {
             fs::create_dir_all("/run/sshd")?;
         }
+        let address = setup.address.clone();
         for attempt in 0..5 {
-            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-            write_configuration(env, &folder, port, options)?;
-            let mut server = serve(env, &folder, attempt)?;
+            let port = match setup.port {
+                Some(port) => port,
+                None => TcpListener::bind((address.as_str(), 0))?
+                    .local_addr()?
+                    .port(),
+            };
+            let configuration = setup.configuration(env, &folder, port)?;
+            fs::write(folder.join("config"), configuration)?;
+            let mut server = serve(env, setup, &folder, attempt)?;
             let listening = wait_for("sshd", START, || {
                 if !server.is_running()? {
                     return Ok(Some(false));
                 }
-                Ok(TcpStream::connect(("127.0.0.1", port)).ok().map(|_| true))
+                Ok(TcpStream::connect((address.as_str(), port))
+                    .ok()
+                    .map(|_| true))
             })?;
             if listening {
                 let this = Self {
                     server,
+                    setup: setup.clone(),
                     port,
                     folder,
+                    user: setup.user()?,
                 };
                 this.write_known_hosts()?;
                 return Ok(this);
             }
-            let log = fs::read_to_string(folder.join("log"))?;
-            if !log.contains("Address already in use") {
+            let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+            if setup.port.is_some() || !log.contains("Address already in use") {
                 bail!("sshd did not start:\n{log}");
             }
         }
         bail!("no free port in five attempts")
     }
 
-    /// Returns its port on 127.0.0.1.
+    /// Returns whom it lets in.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Returns the line by which `known_hosts` knows it under another name or port.
+    ///
+    /// # Errors
+    /// Its key cannot be read.
+    pub fn known_as(&self, host: &str) -> Result<String> {
+        let key = fs::read_to_string(self.file("host_key.pub"))?;
+        Ok(format!("{host} {key}"))
+    }
+
+    /// Returns the process id of the server itself.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Returns its port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -102,7 +149,10 @@ impl Sshd {
     /// Returns how many logins it has accepted.
     #[must_use]
     pub fn logins(&self) -> usize {
-        self.log().matches("Accepted publickey").count()
+        // A first factor that was right is a "Partial", and no login yet.
+        let log = self.log();
+        let accepted = |line: &&str| line.contains("Accepted ") && line.contains(" port ");
+        log.lines().filter(accepted).count()
     }
 
     /// Kills every connection's process with SIGKILL; the server goes on listening.
@@ -111,7 +161,9 @@ impl Sshd {
     /// There was no connection.
     pub fn kill_connections(&self) -> Result<()> {
         let is_sshd = |pid: &u32| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            // Not its name, which may be that of a PAM service.
+            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            let name = program.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with("sshd")
         };
         let mut pids = descendants(self.server.pid());
@@ -132,20 +184,27 @@ impl Sshd {
         fs::remove_file(&key)?;
         fs::remove_file(key.with_extension("pub"))?;
         make_key(env, &key)?;
-        self.server.signal(rustix::process::Signal::TERM);
-        wait_for("the old sshd's end", START, || {
-            Ok((!self.server.is_running()?).then_some(()))
-        })?;
-        self.server = serve(env, &self.folder, 9)?;
+        self.stop()?;
+        self.server = serve(env, &self.setup, &self.folder, 9)?;
         wait_for("the new sshd", START, || {
-            Ok(TcpStream::connect(("127.0.0.1", self.port)).ok())
+            Ok(TcpStream::connect((self.setup.address.as_str(), self.port)).ok())
         })?;
         Ok(())
     }
 
+    /// Ends the server; its connections go on.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub fn stop(&mut self) -> Result<()> {
+        self.server.signal_alone(rustix::process::Signal::TERM);
+        wait_for("the old sshd's end", START, || {
+            Ok((!self.server.is_running()?).then_some(()))
+        })
+    }
+
     fn write_known_hosts(&self) -> Result<()> {
-        let key = fs::read_to_string(self.file("host_key.pub"))?;
-        let line = format!("[127.0.0.1]:{} {key}", self.port);
+        let line = self.known_as(&format!("[{}]:{}", self.setup.address, self.port))?;
         Ok(fs::write(self.file("known_hosts"), line)?)
     }
 }
@@ -168,42 +227,12 @@ fn make_key(env: &Env, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn serve(env: &Env, folder: &Path, attempt: u32) -> Result<Child> {
-    let mut command = env.command("/usr/sbin/sshd");
+fn serve(env: &Env, setup: &Setup, folder: &Path, attempt: u32) -> Result<Child> {
+    let mut command = setup.command(env);
     command.args(["-D", "-f"]).arg(folder.join("config"));
     command.arg("-E").arg(folder.join("log"));
     command.stdin(Stdio::null());
-    Child::start(&mut command, &env.logs(), &format!("sshd-{attempt}"))
+    let name = format!("{}-{attempt}", setup.folder.replace('/', "-"));
+    Child::start(&mut command, &env.logs(), &name)
         .context("install the Debian package openssh-server")
-}
-
-fn write_configuration(env: &Env, folder: &Path, port: u16, options: &[&str]) -> Result<()> {
-    let at = |name: &str| folder.join(name).display().to_string();
-    let set = format!(
-        "SetEnv HPCCLIENT_HOME={} HOME={}",
-        env.path("node").display(),
-        env.path("node-home").display()
-    );
-    let ours = [
-        format!("Port {port}"),
-        "ListenAddress 127.0.0.1".to_owned(),
-        format!("HostKey {}", at("host_key")),
-        format!("AuthorizedKeysFile {}", at("authorized_keys")),
-        format!("PidFile {}", at("pid")),
-        format!("AllowUsers {}", user_name()?),
-        set,
-        "StrictModes no".to_owned(),
-        "UsePAM no".to_owned(),
-        "UseDNS no".to_owned(),
-        "PermitRootLogin yes".to_owned(),
-        "PasswordAuthentication no".to_owned(),
-        "KbdInteractiveAuthentication no".to_owned(),
-        "PrintMotd no".to_owned(),
-        "PrintLastLog no".to_owned(),
-        "MaxStartups 100".to_owned(),
-        "LogLevel DEBUG2".to_owned(),
-    ];
-    let lines = options.iter().map(|line| (*line).to_owned()).chain(ours);
-    let text: String = lines.map(|line| line + "\n").collect();
-    Ok(fs::write(folder.join("config"), text)?)
 }

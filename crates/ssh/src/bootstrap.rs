@@ -116,9 +116,19 @@ async fn script(
         until: Some(END),
     };
     let output = shell.run(task).await?;
-    Answer::parse(&output.stdout).ok_or_else(|| SshError::Probe {
-        output: visible_end(&output.text(), 1_000),
-    })
+    Answer::parse(&output.stdout).ok_or_else(|| no_answer(&output))
+}
+
+/// The error for a login shell that did not run the script.
+fn no_answer(output: &Output) -> SshError {
+    let said = visible_end(output.text().trim(), 1_000);
+    SshError::Probe {
+        output: match output.status {
+            _ if !said.is_empty() => said,
+            Some(status) => format!("the login shell said nothing, exit status {status}"),
+            None => "the login shell said nothing".to_owned(),
+        },
+    }
 }
 
 /// Turns the node's answer into what to do next, or into the error that it means.
@@ -137,8 +147,15 @@ fn read(answer: &Answer, agent: &LoadedAgent) -> Result<Step, SshError> {
             output: visible_end(output, 1_000),
         });
     }
-    if let Some(reason) = answer.get("broken").or_else(|| answer.get("unusable")) {
+    if let Some(reason) = answer.get("broken") {
         return Err(SshError::Upload {
+            reason: visible_end(reason, 1_000),
+        });
+    }
+    if let Some(reason) = answer.get("unusable") {
+        let folder = answer.get("folder").unwrap_or("the home directory");
+        return Err(SshError::Folder {
+            path: visible(folder),
             reason: visible_end(reason, 1_000),
         });
     }
@@ -228,12 +245,20 @@ fn upload_script(path: &str, size: usize) -> Result<String, SshError> {
 
 fn upload_failure(output: &Output, agent: &LoadedAgent, answer: &Answer, folder: &str) -> SshError {
     let said = output.text();
-    // A quota does not show in df.
     if said.contains("No space left") || said.contains("quota") {
-        return SshError::NoSpace {
-            path: visible(folder),
-            free: free_bytes(answer).unwrap_or(0),
-            needed: agent.bytes.len() as u64,
+        let (free, needed) = (free_bytes(answer).unwrap_or(0), agent.bytes.len() as u64);
+        // A quota and a lack of inodes do not show in df.
+        return if free < needed + SPARE {
+            SshError::NoSpace {
+                path: visible(folder),
+                free,
+                needed,
+            }
+        } else {
+            SshError::Folder {
+                path: visible(folder),
+                reason: visible_end(said.trim(), 1_000),
+            }
         };
     }
     SshError::Upload {
@@ -255,11 +280,9 @@ pub(crate) fn connect_command(agent: &AgentLine) -> Result<String, SshError> {
 fn quoted(path: &str) -> Result<String, SshError> {
     let breaks_a_shell = |character: char| character.is_control() || "'\"\\$`!".contains(character);
     if path.chars().any(breaks_a_shell) {
-        return Err(SshError::Upload {
-            reason: format!(
-                "the agent cannot be kept in {}: rename the folder",
-                visible(path)
-            ),
+        return Err(SshError::Folder {
+            path: visible(path),
+            reason: "a shell could read this name as another one".to_owned(),
         });
     }
     Ok(format!("\"{path}\""))
@@ -340,6 +363,21 @@ mod tests {
     }
 
     #[test]
+    fn a_login_shell_that_says_nothing_is_named() {
+        let said = |stderr: &[u8], status| {
+            no_answer(&Output {
+                stderr: stderr.to_vec(),
+                status,
+                ..Output::default()
+            })
+            .to_string()
+        };
+        assert!(said(b"\nnot available\n", Some(1)).ends_with(": not available"));
+        assert!(said(b"", Some(1)).ends_with("said nothing, exit status 1"));
+        assert!(said(b"", None).ends_with("said nothing"));
+    }
+
+    #[test]
     fn the_outcomes_of_the_script() {
         let running =
             "@hpcclient home=/h\n@hpcclient exec=/h/bin/0/hpcagent\n@hpcclient hello={\"a\":1}";
@@ -361,6 +399,10 @@ mod tests {
         assert!(matches!(
             read(&answer("@hpcclient broken=x"), &agent(b"")),
             Err(SshError::Upload { .. })
+        ));
+        assert!(matches!(
+            read(&answer("@hpcclient folder=/h/bin\n@hpcclient unusable=mkdir: no"), &agent(b"")),
+            Err(SshError::Folder { path, reason }) if path == "/h/bin" && reason == "mkdir: no"
         ));
         assert!(matches!(
             read(&answer(""), &agent(b"")),

@@ -149,6 +149,14 @@ pub enum SshError {
         /// The folder on the node.
         path: String,
     },
+    /// The folder for the agent cannot be made or not be named.
+    #[error("the agent cannot be kept in {path}: {reason}")]
+    Folder {
+        /// The folder on the node.
+        path: String,
+        /// What the node said, or what is wrong with the name.
+        reason: String,
+    },
     /// The local agent binary cannot be read.
     #[error("cannot read the agent binary {path}", path = path.display())]
     AgentBinary {
@@ -268,6 +276,9 @@ impl From<russh::Error> for SshError {
             russh::Error::IO(source) if source.kind() == std::io::ErrorKind::TimedOut => stopped(),
             russh::Error::IO(source) => Self::Closed {
                 reason: crate::prompt::visible(&source.to_string()),
+            },
+            russh::Error::ChannelOpenFailure(refusal) => Self::Protocol {
+                reason: format!("the server refuses to open a channel ({refusal:?})"),
             },
             other => Self::Protocol {
                 reason: crate::prompt::visible(&other.to_string()),

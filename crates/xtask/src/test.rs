@@ -21,6 +21,11 @@ const DEBIAN: &[(&str, &str)] = &[
     ("/usr/bin/chromium", "chromium"),
     ("/usr/share/fonts/truetype/dejavu", "fonts-dejavu-core"),
     ("/usr/bin/objdump", "binutils"),
+    ("/usr/bin/oathtool", "oathtool"),
+    ("/usr/bin/tcsh", "tcsh"),
+    ("/usr/bin/fish", "fish"),
+    ("/usr/bin/ip", "iproute2"),
+    ("/usr/share/doc/libpam-oath/copyright", "libpam-oath"),
 ];
 
 /// Tests that mount file systems or become another user.

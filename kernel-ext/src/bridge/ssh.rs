@@ -278,6 +278,7 @@ fn to_api_error(error: &SshError, cluster: &str) -> ApiError {
         SshError::Unsupported { .. }
         | SshError::Probe { .. }
         | SshError::NoExec { .. }
+        | SshError::Folder { .. }
         | SshError::AgentBinary { .. }
         | SshError::Upload { .. }
         | SshError::AgentStart { .. } => ErrorCode::AgentFailed,
@@ -313,6 +314,12 @@ fn to_api_error(error: &SshError, cluster: &str) -> ApiError {
         SshError::NoSpace { path, .. } => {
             api.hint(format!("free some space in {path}, or set `node_home` in config.toml"))
         }
+        SshError::Folder { .. } => {
+            api.hint("set `node_home` in config.toml to a folder where the agent can be kept")
+        }
+        SshError::Probe { .. } | SshError::Timeout { step: "the start of the agent", .. } => api.hint(format!(
+            "the account's shell and profile have to let a command run: try `ssh` with `/bin/sh -c true`, or `hpcclient doctor {cluster}`"
+        )),
         SshError::NoExec { .. } => api.hint("set `node_home` in config.toml to another file system"),
         _ => api,
     }

@@ -27,6 +27,7 @@ hpc_start() {
 # Prepares the folder for an upload and says what an upload has to know.
 hpc_examine() {
 	if ! hpc_out=$(mkdir -p "$hpc_dir" 2>&1); then
+		hpc_say folder "$hpc_dir"
 		hpc_say unusable "$(printf '%s' "$hpc_out" | hpc_line)"
 		return
 	fi
