@@ -13,6 +13,8 @@ use crate::{Prompt, Question, SshError};
 const MOST_ROUNDS: usize = 20;
 /// A round with more questions than this is no dialogue.
 const MOST_PROMPTS: usize = 16;
+/// A longer text is shown by itself, so that the question after it is not cut off.
+const LONGEST_INTRODUCTION: usize = 1_000;
 
 impl Login<'_> {
     pub(super) async fn keyboard_interactive(&mut self) -> Result<Outcome, SshError> {
@@ -52,8 +54,10 @@ impl Login<'_> {
                 .filter(|text| !text.trim().is_empty())
                 .collect::<Vec<_>>()
                 .join("\n");
-            if prompts.is_empty() && !introduction.is_empty() {
+            let long = introduction.chars().count() > LONGEST_INTRODUCTION;
+            if long || (prompts.is_empty() && !introduction.is_empty()) {
                 self.prompter.progress(&visible(&introduction));
+                introduction.clear();
             }
             let mut answers = vec![];
             for prompt in prompts {

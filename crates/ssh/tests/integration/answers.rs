@@ -321,3 +321,44 @@ async fn a_refused_password_is_not_sent_again_when_the_person_is_gone() {
     );
     assert_eq!(*seen.lock().unwrap(), ["password wrong"]);
 }
+
+/// Reads the rules out before it asks.
+struct Solemn;
+
+impl server::Handler for Solemn {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, russh::Error> {
+        Ok(Auth::Reject {
+            proceed_with_methods: Some(MethodSet::from(&[MethodKind::KeyboardInteractive][..])),
+            partial_success: false,
+        })
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        Ok(match response {
+            Some(_) => Auth::Accept,
+            None => Auth::Partial {
+                name: "Rules".into(),
+                instructions: "You shall not mine coins. ".repeat(200).into(),
+                prompts: vec![("Code:".into(), false)].into(),
+            },
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_long_introduction_does_not_hide_the_question() {
+    let stage = Stage::set(|| Solemn).await;
+    let person = Person::with(&["123456"]);
+    crate::open(&stage.destination(), Arc::clone(&person) as Arc<_>)
+        .await
+        .unwrap();
+    assert_eq!(person.asked()[0].text, "Code:");
+    assert!(person.told().contains("Rules\nYou shall not"));
+}
