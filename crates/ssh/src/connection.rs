@@ -100,7 +100,7 @@ impl Connection {
         prompter: Arc<dyn Prompter>,
     ) -> Result<Self, SshError> {
         for note in &destination.notes {
-            prompter.progress(note);
+            tracing::info!(note, "not honoured");
         }
         let choice = destination.options.transport;
         let by_openssh = match (choice, &destination.only_openssh) {

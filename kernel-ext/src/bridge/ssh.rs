@@ -5,7 +5,8 @@
 
 use std::{
     net::IpAddr,
-    sync::Arc,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -16,8 +17,8 @@ use hpcclient_protocol::{
     status::AgentHello,
 };
 use hpcclient_ssh::{
-    AgentBinary, Connection, Destination, NoPrompts, NodeOptions, NodeStream, Prompter, SshError,
-    Workshop, visible,
+    AgentBinary, AgentLine, Connection, Destination, NoPrompts, NodeOptions, NodeStream, Prompter,
+    SshError, Workshop, visible,
 };
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -66,18 +67,18 @@ impl Dial for Ssh {
             let connection = Connection::open(&destination, &workshop, prompter).await;
             let connection = connection.map_err(|error| {
                 let is_reached = !matches!(error, SshError::Connect { .. });
-                let mut api = to_api_error(&error, cluster);
-                if api.code == ErrorCode::AuthFailed
-                    && known.is_some_and(|known| known.renew_command.is_some())
-                {
-                    api = api.hint(format!(
-                        "if the certificate has ended, run `hpcclient renew {cluster}`"
-                    ));
+                let has_ended =
+                    matches!(&error, SshError::AuthFailed { expired: Some(it), .. } if it.ended.is_some());
+                let mut error = to_api_error(&error, cluster);
+                if has_ended {
+                    let renews = known.is_some_and(|known| known.renew_command.is_some());
+                    error = error.hint(if renews {
+                        format!("run `hpcclient renew {cluster}`")
+                    } else {
+                        "renew the certificate as your site says".to_owned()
+                    });
                 }
-                NoLogin {
-                    error: api,
-                    is_reached,
-                }
+                NoLogin { error, is_reached }
             })?;
             let home = known.and_then(|known| known.node_home.clone());
             let options = NodeOptions { home };
@@ -88,6 +89,7 @@ impl Dial for Ssh {
                     connection,
                     agent,
                     options,
+                    here: Mutex::default(),
                 }),
             })
         })
@@ -96,7 +98,14 @@ impl Dial for Ssh {
 
 /// Returns what an `ssh` program needs of this machine.
 fn workshop() -> Result<Workshop, ApiError> {
-    let askpass = std::env::current_exe().map_err(|error| {
+    // On Linux this name stays good when the program's file is replaced while the bridge runs.
+    let running = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    let askpass = if running.exists() {
+        Ok(running)
+    } else {
+        std::env::current_exe()
+    };
+    let askpass = askpass.map_err(|error| {
         ApiError::new(ErrorCode::Internal, "cannot find this program").caused_by(&error)
     })?;
     let folder = Place::open()?.file("");
@@ -120,6 +129,8 @@ struct SshNode {
     connection: Connection,
     agent: AgentBinary,
     options: NodeOptions,
+    /// The agent of the node that the login landed on: the same binary serves the others.
+    here: Mutex<Option<AgentLine>>,
 }
 
 impl Node for SshNode {
@@ -136,6 +147,7 @@ impl Node for SshNode {
                 .map_err(failed)?;
             let hello = read_hello(&line.json)?;
             let our_build = line.installed.clone();
+            *locked(&self.here) = Some(line.clone());
             let stream = self
                 .connection
                 .open_agent_stream(&line, &hello.socket)
@@ -153,11 +165,17 @@ impl Node for SshNode {
     fn reach_node<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<AgentEnd, ApiError>> {
         Box::pin(async move {
             let failed = |error: SshError| to_api_error(&error, &self.cluster);
-            let here = self
-                .connection
-                .ensure_agent(&self.agent, &self.options, &NoPrompts)
-                .await
-                .map_err(failed)?;
+            let kept = locked(&self.here).clone();
+            let here = match kept {
+                Some(here) => here,
+                None => {
+                    let found = self
+                        .connection
+                        .ensure_agent(&self.agent, &self.options, &NoPrompts)
+                        .await;
+                    found.map_err(failed)?
+                }
+            };
             let there = self.connection.open_node_stream(host, &here).await;
             let NodeStream {
                 agent,
@@ -217,6 +235,11 @@ impl Node for SshNode {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.connection.close())
     }
+}
+
+/// A poisoned lock means that a holder panicked between two plain operations; the data is whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const fn to_route(route: hpcclient_ssh::Route) -> Route {

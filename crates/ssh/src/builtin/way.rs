@@ -54,9 +54,6 @@ impl Way {
         for (index, host) in hosts.iter().enumerate() {
             let name = visible(&host.host_alias);
             let prompter = named(&name, prompter);
-            for note in &host.notes {
-                prompter.progress(note);
-            }
             prompter.progress("logging in to the jump host");
             let next = hosts.get(index + 1).copied().unwrap_or(destination);
             let login = log_in(host, &way, &prompter).await;

@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use hpcclient_protocol::{ApiError, ErrorCode, bridge::ClusterState};
+use hpcclient_protocol::{
+    ApiError, ErrorCode,
+    bridge::{ClusterState, Transport},
+};
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep},
@@ -16,6 +19,7 @@ use super::{
     actor::{Actor, Command, Next, command},
     again::{FIRST_PAUSE, jittered},
     arrive::Session,
+    link::Link,
     reach::{OtherBuild, Reached, reach},
     view::Waiting,
 };
@@ -94,7 +98,7 @@ impl Actor {
                         self.askers.join(asker);
                         self.tell_connected();
                     }
-                    Some(Command::Woke | Command::NetworkChanged) => probe.start(node),
+                    Some(Command::Woke | Command::NetworkChanged) => probe.start(node, agent_to_ask(session)),
                     Some(Command::Renewed) => {
                         self.view.send_modify(|view| view.is_renewed = true);
                     }
@@ -143,7 +147,7 @@ impl Actor {
                 () = probe.dead() => return Err(Event::Lost(NO_ANSWER.to_owned())),
                 command = command(&mut self.inbox, &self.cancel) => match command {
                     Some(Command::Connect(asker)) => self.askers.join(asker),
-                    Some(Command::Woke | Command::NetworkChanged) => probe.start(node),
+                    Some(Command::Woke | Command::NetworkChanged) => probe.start(node, agent_to_ask(session)),
                     Some(Command::Renewed) => {}
                     Some(Command::AgentStopped) => return Err(Event::Disconnect(None)),
                     Some(Command::Disconnect(done)) => return Err(Event::Disconnect(Some(done))),
@@ -152,6 +156,12 @@ impl Actor {
             }
         }
     }
+}
+
+/// Returns the agent where only it can tell whether the login lives: the `ssh` program cannot be asked.
+fn agent_to_ask(session: &Session) -> Option<Link> {
+    let transport = session.dialled.node.login().transport;
+    (transport == Transport::Openssh).then(|| session.link.clone())
 }
 
 /// Why a login is given up that answers no more.
@@ -163,13 +173,18 @@ struct Probe(Option<BoxFuture<'static, bool>>);
 
 impl Probe {
     /// Asks, unless it is being asked.
-    fn start(&mut self, node: &Arc<dyn Node>) {
+    fn start(&mut self, node: &Arc<dyn Node>, agent: Option<Link>) {
         if self.0.is_none() {
             let node = Arc::clone(node);
+            let ask = async move || {
+                node.is_alive().await
+                    && match &agent {
+                        Some(agent) => agent.answers().await,
+                        None => true,
+                    }
+            };
             // The network needs a moment after a change, so one miss is not enough.
-            self.0 = Some(Box::pin(async move {
-                node.is_alive().await || node.is_alive().await
-            }));
+            self.0 = Some(Box::pin(async move { ask().await || ask().await }));
         }
     }
 
@@ -203,7 +218,7 @@ mod tests {
     };
 
     use futures_util::poll;
-    use hpcclient_protocol::bridge::{Login, Transport};
+    use hpcclient_protocol::bridge::Login;
     use hpcclient_ssh::Prompter;
 
     use super::*;
@@ -278,7 +293,7 @@ mod tests {
     async fn a_node_that_is_silent_twice_is_dead_within_six_seconds() {
         let (_, node) = sleepy(usize::MAX);
         let (mut probe, begun) = (Probe::default(), Instant::now());
-        probe.start(&node);
+        probe.start(&node, None);
         probe.dead().await;
         assert_eq!(begun.elapsed(), Duration::from_secs(5));
     }
@@ -288,9 +303,9 @@ mod tests {
         let (seen, node) = sleepy(2);
         let mut probe = Probe::default();
         assert_eq!(poll!(std::pin::pin!(probe.dead())), Poll::Pending);
-        probe.start(&node);
+        probe.start(&node, None);
         // A second event while the question is open asks no more questions.
-        probe.start(&node);
+        probe.start(&node, None);
         let minute = Duration::from_secs(60);
         assert!(tokio::time::timeout(minute, probe.dead()).await.is_err());
         assert_eq!(seen.asked.load(Ordering::SeqCst), 2);

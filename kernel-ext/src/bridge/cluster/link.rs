@@ -33,6 +33,9 @@ const FRAME: u32 = 64 << 10;
 /// How long the agent may take for its first answer, and to end when asked to.
 const FIRST_ANSWER: Duration = Duration::from_secs(15);
 
+/// How long a living agent may take to answer after the machine woke up.
+const SOON: Duration = Duration::from_millis(2_500);
+
 /// A request that did not get an answer.
 pub(super) enum Unsent {
     /// It never left; it can be sent again.
@@ -90,6 +93,12 @@ impl Link {
                 "the running agent does not make way for ours",
             )
         })
+    }
+
+    /// Returns whether the agent answers soon.
+    pub(super) async fn answers(&self) -> bool {
+        let answer = self.ask(&Method::GET, "/v1/status");
+        matches!(tokio::time::timeout(SOON, answer).await, Ok(Ok(())))
     }
 
     /// Returns whether requests can be sent.
