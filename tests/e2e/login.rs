@@ -83,3 +83,32 @@ fn another_build_of_the_agent_finds_the_runs_of_the_last() -> Result<()> {
     assert_eq!(output.text(), "from the second\n");
     Ok(())
 }
+
+mod as_root {
+    use std::time::Duration;
+
+    use hpcclient_tests::Child;
+
+    use super::*;
+
+    #[test]
+    fn a_password_is_asked_for_until_it_is_right_and_shown_nowhere() -> Result<()> {
+        const PASSWORD: &str = "correct horse/battery";
+        let site = Site::for_account("bash", &["PasswordAuthentication yes"])?;
+        site.account()?.set_password(PASSWORD)?;
+        fs::write(site.sshd().file("authorized_keys"), "")?;
+        let answers = site
+            .env()
+            .write("answers", &format!("wrong\n{PASSWORD}\n"))?;
+        let mut command = site.env().hpcclient(&["connect"])?;
+        command.stdin(fs::File::open(answers)?);
+        let connect = Child::start(&mut command, &site.env().logs(), "connect")?;
+        let output = connect.finish(Duration::from_secs(60))?.success()?;
+        let asked = output.error_text();
+        assert_eq!(asked.matches("Password for").count(), 2, "{asked}");
+        assert!(!asked.contains(PASSWORD) && !output.text().contains(PASSWORD));
+        assert_eq!(site.bash("echo in")?.success()?.text(), "in\n");
+        assert_eq!(site.sshd().logins(), 1);
+        Ok(())
+    }
+}

@@ -7,9 +7,10 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -111,6 +112,22 @@ impl Account {
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         std::os::unix::fs::chown(&path, Some(self.uid), None)?;
         Ok(path)
+    }
+
+    /// Gives it a password; a new account has none.
+    ///
+    /// # Errors
+    /// It is not accepted.
+    pub fn set_password(&self, password: &str) -> Result<()> {
+        let _ordered = accounts_lock()?;
+        let mut chpasswd = Command::new("chpasswd").stdin(Stdio::piped()).spawn()?;
+        let mut stdin = chpasswd.stdin.take().context("no pipe")?;
+        writeln!(stdin, "{}:{password}", self.name)?;
+        drop(stdin);
+        if !chpasswd.wait()?.success() {
+            bail!("chpasswd refused the password");
+        }
+        Ok(())
     }
 
     /// The agent keeps its sockets in `/tmp`; the next user may get this one's number.
