@@ -1,20 +1,12 @@
-//! Logging in: one login for all, the way out when forwarding is off, an agent that is already there.
+//! Logging in: one login for all, an agent that is already there, a noisy profile.
+//!
+//! Not here: what a site forbids (`policies`), one-time passwords (`otp`), gates (`jumps`).
 
 use std::{fs, io::Write, os::unix::fs::PermissionsExt};
 
 use anyhow::{Context, Result};
-use hpcclient_tests::{CLUSTER, Site};
-use serde_json::Value;
-
-fn cluster(site: &Site) -> Result<Value> {
-    let status = site.ask("GET", "/v1/bridge", None)?.json()?;
-    let clusters = status.get("clusters").and_then(Value::as_array);
-    let found = clusters
-        .into_iter()
-        .flatten()
-        .find(|cluster| cluster.get("name").and_then(Value::as_str) == Some(CLUSTER));
-    found.cloned().with_context(|| format!("not in {status}"))
-}
+use hpcclient_protocol::bridge::Route;
+use hpcclient_tests::Site;
 
 #[test]
 fn every_command_shares_one_login() -> Result<()> {
@@ -23,33 +15,7 @@ fn every_command_shares_one_login() -> Result<()> {
         site.bash("true")?.success()?;
     }
     assert_eq!(site.sshd().logins(), 1);
-    assert_eq!(cluster(&site)?.get("route"), Some(&"streamlocal".into()));
-    Ok(())
-}
-
-#[test]
-fn without_forwarding_the_agent_is_reached_through_a_session() -> Result<()> {
-    for option in ["DisableForwarding yes", "AllowStreamLocalForwarding no"] {
-        let site = Site::with_sshd(&[option])?;
-        let output = site.bash("echo through; exit 3")?;
-        assert_eq!(
-            (output.code, output.text().as_str()),
-            (3, "through\n"),
-            "{option}"
-        );
-        assert_eq!(
-            cluster(&site)?.get("route"),
-            Some(&"exec".into()),
-            "{option}"
-        );
-    }
-    Ok(())
-}
-
-#[test]
-fn one_session_a_connection_is_enough() -> Result<()> {
-    let site = Site::with_sshd(&["MaxSessions 1"])?;
-    assert_eq!(site.bash("echo one")?.success()?.text(), "one\n");
+    assert_eq!(site.cluster()?.route, Some(Route::Streamlocal));
     Ok(())
 }
 
@@ -116,4 +82,33 @@ fn another_build_of_the_agent_finds_the_runs_of_the_last() -> Result<()> {
     let output = site.env().run(&mut command)?.success()?;
     assert_eq!(output.text(), "from the second\n");
     Ok(())
+}
+
+mod as_root {
+    use std::time::Duration;
+
+    use hpcclient_tests::Child;
+
+    use super::*;
+
+    #[test]
+    fn a_password_is_asked_for_until_it_is_right_and_shown_nowhere() -> Result<()> {
+        const PASSWORD: &str = "correct horse/battery";
+        let site = Site::for_account("bash", &["PasswordAuthentication yes"])?;
+        site.account()?.set_password(PASSWORD)?;
+        fs::write(site.sshd().file("authorized_keys"), "")?;
+        let answers = site
+            .env()
+            .write("answers", &format!("wrong\n{PASSWORD}\n"))?;
+        let mut command = site.env().hpcclient(&["connect"])?;
+        command.stdin(fs::File::open(answers)?);
+        let connect = Child::start(&mut command, &site.env().logs(), "connect")?;
+        let output = connect.finish(Duration::from_secs(60))?.success()?;
+        let asked = output.error_text();
+        assert_eq!(asked.matches("Password for").count(), 2, "{asked}");
+        assert!(!asked.contains(PASSWORD) && !output.text().contains(PASSWORD));
+        assert_eq!(site.bash("echo in")?.success()?.text(), "in\n");
+        assert_eq!(site.sshd().logins(), 1);
+        Ok(())
+    }
 }

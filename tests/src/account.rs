@@ -36,11 +36,7 @@ impl Account {
     /// # Errors
     /// Not root, or the shell is not installed; the message names it.
     pub fn new(env: &Env, shell: &str) -> Result<Self> {
-        let name = format!(
-            "hpct-{}-{}",
-            std::process::id(),
-            MADE.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = fresh_name();
         let home = env.path(&format!("homes/{name}"));
         Self::with_home(env, &name, shell, home)
     }
@@ -50,11 +46,7 @@ impl Account {
     /// # Errors
     /// See [`Account::new`].
     pub fn with_home_named(env: &Env, shell: &str, folder: &str) -> Result<Self> {
-        let name = format!(
-            "hpct-{}-{}",
-            std::process::id(),
-            MADE.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = fresh_name();
         let home = env.path(&format!("homes/{folder}"));
         Self::with_home(env, &name, shell, home)
     }
@@ -122,19 +114,31 @@ impl Account {
         Ok(path)
     }
 
-    /// Lets the user log in with a password.
+    /// Gives it a password; a new account has none.
     ///
     /// # Errors
-    /// `chpasswd` refuses it.
+    /// It is not accepted.
     pub fn set_password(&self, password: &str) -> Result<()> {
+        let _ordered = accounts_lock()?;
         let mut chpasswd = Command::new("chpasswd").stdin(Stdio::piped()).spawn()?;
-        let mut stdin = chpasswd.stdin.take().context("no stdin")?;
-        stdin.write_all(format!("{}:{password}\n", self.name).as_bytes())?;
+        let mut stdin = chpasswd.stdin.take().context("no pipe")?;
+        writeln!(stdin, "{}:{password}", self.name)?;
         drop(stdin);
         if !chpasswd.wait()?.success() {
-            bail!("chpasswd failed");
+            bail!("chpasswd refused the password");
         }
         Ok(())
+    }
+
+    /// The agent keeps its sockets in `/tmp`; the next user may get this one's number.
+    fn remove_run_directories(&self) {
+        let ours = format!("hpcc-{}-", self.uid);
+        for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
+            let named = entry.file_name().to_string_lossy().starts_with(&ours);
+            if named && entry.metadata().is_ok_and(|about| about.uid() == self.uid) {
+                drop(fs::remove_dir_all(entry.path()));
+            }
+        }
     }
 
     fn processes(&self) -> Vec<u32> {
@@ -171,17 +175,10 @@ impl Drop for Account {
     }
 }
 
-impl Account {
-    /// The agent keeps its sockets in `/tmp`; the next user may get this one's number.
-    fn remove_run_directories(&self) {
-        let ours = format!("hpcc-{}-", self.uid);
-        for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
-            let named = entry.file_name().to_string_lossy().starts_with(&ours);
-            if named && entry.metadata().is_ok_and(|about| about.uid() == self.uid) {
-                drop(fs::remove_dir_all(entry.path()));
-            }
-        }
-    }
+/// No other process and no other account of this one has the name.
+fn fresh_name() -> String {
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    format!("hpct-{}-{number}", std::process::id())
 }
 
 /// `useradd` gives up when another one holds its lock for long; tests wait for each other instead.
