@@ -256,7 +256,7 @@ async fn what_a_node_cannot_do_has_an_error_of_its_own() {
         .ensure_agent(&true_program, &under_a_file, &NoPrompts)
         .await
         .unwrap_err();
-    assert!(matches!(failed, SshError::Upload { .. }), "{failed}");
+    assert!(matches!(failed, SshError::Folder { .. }), "{failed}");
 
     let hostile = NodeOptions {
         home: Some(format!("{}/$(touch pwned)'\"", server.path("x").display())),
@@ -265,7 +265,7 @@ async fn what_a_node_cannot_do_has_an_error_of_its_own() {
         .ensure_agent(&true_program, &hostile, &NoPrompts)
         .await
         .unwrap_err();
-    assert!(matches!(failed, SshError::Upload { .. }), "{failed}");
+    assert!(matches!(failed, SshError::Folder { .. }), "{failed}");
 
     let mute = Server::with("ForceCommand /bin/true");
     let connection = connect(&mute).await;

@@ -88,7 +88,7 @@ async fn a_program_that_fails_is_quoted() {
             "sh -c 'echo no route to the cluster >&2; exit 3'",
             "no route to the cluster",
         ),
-        ("/nonexistent/proxy", "not found"),
+        ("/nonexistent/proxy", "/nonexistent/proxy"),
         ("false", "exit status: 1"),
         // It is heard even if it goes on.
         (
