@@ -117,21 +117,29 @@ fn a_ticket_is_enough() -> Result<()> {
     let key = fs::read_to_string(site.sshd().file("host_key.pub"))?;
     let known = env.write("krb/known_hosts", &format!("[localhost]:{port} {key}"))?;
     let ssh = env.write("krb/ssh_config", "GSSAPIAuthentication yes\n")?;
-    env.write(
-        "home/.config/hpcclient/config.toml",
-        &format!(
-            "default = \"test\"\n[clusters.test]\nhost = \"localhost\"\nport = {port}\nuser = \"{}\"\n\
-             known_hosts = \"{}\"\nssh_config = \"{}\"\ntransport = \"openssh\"\n",
-            user_name()?,
-            known.display(),
-            ssh.display()
-        ),
-    )?;
+    let user = user_name()?;
+    let configure = |transport: &str| {
+        env.write(
+            "home/.config/hpcclient/config.toml",
+            &format!(
+                "default = \"test\"\n[clusters.test]\nhost = \"localhost\"\nport = {port}\nuser = \"{user}\"\n\
+                 known_hosts = \"{}\"\nssh_config = \"{}\"\ntransport = \"{transport}\"\n",
+                known.display(),
+                ssh.display()
+            ),
+        )
+    };
+    configure("openssh")?;
     // The first command starts the bridge, whose environment is what `ssh` gets.
     let mut command = with_realm(env, env.hpcclient(&["run", "--", "echo", "by ticket"])?);
     let output = env.run(&mut command)?.success()?;
     assert_eq!(output.text(), "by ticket\n");
+    // A live ticket is also why `auto` takes the `ssh` program.
+    configure("auto")?;
+    site.hpcclient(&["disconnect"])?.success()?;
+    let output = site.hpcclient(&["run", "--", "echo", "by choice"])?;
+    assert_eq!(output.success()?.text(), "by choice\n");
     let log = fs::read_to_string(env.path("krb/log"))?;
-    assert!(log.contains("Accepted gssapi-with-mic"), "{log}");
+    assert_eq!(log.matches("Accepted gssapi-with-mic").count(), 2, "{log}");
     Ok(())
 }

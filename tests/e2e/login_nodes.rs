@@ -132,7 +132,7 @@ mod as_root {
         assert_ne!(output.code, 0);
         let text = output.error_text();
         assert!(
-            text.contains("error: ") && text.contains("login02"),
+            text.contains("the run is on login02, which cannot be reached"),
             "{text}"
         );
         Ok(())

@@ -72,11 +72,12 @@ impl Dial for Ssh {
                 let mut error = to_api_error(&error, cluster);
                 if has_ended {
                     let renews = known.is_some_and(|known| known.renew_command.is_some());
-                    error = error.hint(if renews {
+                    let what_helps = if renews {
                         format!("run `hpcclient renew {cluster}`")
                     } else {
                         "renew the certificate as your site says".to_owned()
-                    });
+                    };
+                    error.hints.insert(0, what_helps);
                 }
                 NoLogin { error, is_reached }
             })?;
