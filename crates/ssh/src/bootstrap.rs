@@ -134,6 +134,13 @@ fn no_answer(output: &Output) -> SshError {
 /// Turns the node's answer into what to do next, or into the error that it means.
 fn read(answer: &Answer, agent: &LoadedAgent) -> Result<Step, SshError> {
     if let (Some(json), Some(exec)) = (answer.get("hello"), answer.get("exec")) {
+        // Other nodes will be told to run it: a login node in other hands must not choose what.
+        let id = agent.sha256.get(..16).unwrap_or_default();
+        if !exec.ends_with(&format!("/bin/{id}/hpcagent")) {
+            return Err(SshError::Probe {
+                output: format!("it runs {} as the agent", visible_end(exec, 200)),
+            });
+        }
         let home = answer.get("home").filter(|home| !home.is_empty());
         return Ok(Step::Running(AgentLine {
             json: json.to_owned(),
@@ -379,8 +386,7 @@ mod tests {
 
     #[test]
     fn the_outcomes_of_the_script() {
-        let running =
-            "@hpcclient home=/h\n@hpcclient exec=/h/bin/0/hpcagent\n@hpcclient hello={\"a\":1}";
+        let running = "@hpcclient home=/h\n@hpcclient exec=/h/bin/0000000000000000/hpcagent\n@hpcclient hello={\"a\":1}";
         let Step::Running(line) = read(&answer(running), &agent(b"")).unwrap() else {
             panic!("it runs")
         };
@@ -390,11 +396,16 @@ mod tests {
         );
         assert_eq!(
             connect_command(&line).unwrap(),
-            "/bin/sh -c 'HPCCLIENT_HOME=\"/h\"; export HPCCLIENT_HOME; exec \"/h/bin/0/hpcagent\" connect'"
+            "/bin/sh -c 'HPCCLIENT_HOME=\"/h\"; export HPCCLIENT_HOME; exec \"/h/bin/0000000000000000/hpcagent\" connect'"
         );
         assert!(matches!(
             read(&answer("@hpcclient failed=exit status 1: \u{1b}[31mno"), &agent(b"")),
             Err(SshError::AgentStart { output }) if output.contains("no") && !output.contains('\u{1b}')
+        ));
+        let chosen = "@hpcclient exec=/tmp/mine\n@hpcclient hello={}";
+        assert!(matches!(
+            read(&answer(chosen), &agent(b"")),
+            Err(SshError::Probe { output }) if output.contains("/tmp/mine")
         ));
         assert!(matches!(
             read(&answer("@hpcclient broken=x"), &agent(b"")),

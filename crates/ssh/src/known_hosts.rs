@@ -95,6 +95,14 @@ impl KnownHost {
         }
     }
 
+    /// Forgets the keys, and not that some are revoked.
+    pub(crate) fn only_revocations(mut self) -> Self {
+        self.lines.retain(|(_, entry)| entry.mark == Mark::Revoked);
+        self.by_another_name
+            .retain(|(_, entry)| entry.mark == Mark::Revoked);
+        self
+    }
+
     /// The types of the keys that are listed, as `ssh-ed25519`.
     pub(crate) fn key_types(&self) -> impl Iterator<Item = &str> {
         let own = self.lines.iter().any(is_plain);
@@ -138,10 +146,10 @@ impl KnownHost {
         if let Some(place) = self.revokes(&blob) {
             return Verdict::Revoked(place);
         }
-        if self
-            .all()
-            .any(|(_, entry)| entry.mark == Mark::None && entry.key == blob)
-        {
+        // Another name of the host says something only where its own says nothing.
+        let others = (!self.lines.iter().any(is_plain)).then_some(&self.by_another_name);
+        let mut listed = self.lines.iter().chain(others.into_iter().flatten());
+        if listed.any(|line| is_plain(line) && line.1.key == blob) {
             return Verdict::Known;
         }
         let mut others = self
@@ -255,6 +263,12 @@ pub(super) mod tests {
             (line("login", &other), "[login]:2222", Verdict::New),
             (line("[login]:2222", &key), "[login]:2222", Verdict::Known),
             (line("[login]:2222", &key), "login", Verdict::New),
+            // What is known of the port counts alone.
+            (
+                line("[login]:2222", &other) + &line("login", &key),
+                "[login]:2222",
+                changed(1, "ssh-ed25519"),
+            ),
             (line("*.example", &key), "login.example", Verdict::Known),
             (
                 line("*.example,!login.example", &key),

@@ -33,6 +33,9 @@ use ssh_agent::AgentKeys;
 
 /// How long the server may think about one request.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the server may think about what a person answered: a second factor on a telephone takes its time, and
+/// OpenSSH's server hangs up after two minutes.
+const PERSON_DEADLINE: Duration = Duration::from_secs(150);
 /// How long a signature may take: an ssh-agent may wait for a touch or a confirmation.
 const SIGNATURE_DEADLINE: Duration = Duration::from_secs(60);
 /// How many keys may be refused. OpenSSH's server hangs up after six failures, and one is kept for a person.
@@ -57,6 +60,8 @@ pub(crate) struct Secrets {
     unsent_password: Option<String>,
     /// How many passwords or dialogues were refused.
     refused: usize,
+    /// How many were sent and did not turn out to be right: a server may just hang up over a wrong one.
+    sent: usize,
     /// Whether a person was asked in the present session.
     asked: bool,
 }
@@ -214,11 +219,18 @@ impl Login<'_> {
                 // The server may have said why, as after one wrong answer too many.
                 Err(closed @ SshError::Closed { .. }) => {
                     return Err(match self.failure(&methods).await {
-                        said @ SshError::AuthFailed {
-                            reason: Some(_), ..
-                        } => said,
+                        said @ SshError::AuthFailed { .. }
+                            if self.needs_person || said_why(&said) =>
+                        {
+                            said
+                        }
                         _ => closed,
                     });
+                }
+                // A second factor that nobody confirmed. Trying again would only send the next one.
+                Err(SshError::Timeout { .. }) if !matches!(attempt, Attempt::Key(_)) => {
+                    self.needs_person = true;
+                    return Err(self.failure(&methods).await);
                 }
                 Err(error) => return Err(error),
             }
@@ -228,7 +240,8 @@ impl Login<'_> {
     /// The first of the preferred methods that the server would take and that is not used up.
     async fn next(&mut self, order: &[MethodKind], methods: &MethodSet) -> Option<Attempt> {
         // Who left one question without an answer is not there, and a dialogue may begin with a message to a telephone.
-        let may_ask = self.secrets.refused < MOST_QUESTIONS && !self.needs_person;
+        let spent = self.secrets.refused.max(self.secrets.sent) >= MOST_QUESTIONS;
+        let may_ask = !spent && !self.needs_person && self.prompter.is_anybody_there();
         for method in order.iter().filter(|method| methods.contains(method)) {
             match method {
                 MethodKind::PublicKey if self.refused_keys < MOST_KEYS => {
@@ -240,6 +253,9 @@ impl Login<'_> {
                     return Some(Attempt::KeyboardInteractive);
                 }
                 MethodKind::Password if may_ask => return Some(Attempt::Password),
+                MethodKind::KeyboardInteractive | MethodKind::Password if !spent => {
+                    self.needs_person = true;
+                }
                 _ => {}
             }
         }
@@ -296,6 +312,9 @@ impl Login<'_> {
     /// Notes a step that the server accepted.
     fn passed(&mut self, attempt: &Attempt) {
         self.facts.used.push(attempt.describe());
+        if !matches!(attempt, Attempt::Key(_)) {
+            self.secrets.sent = self.secrets.sent.saturating_sub(1);
+        }
         if let Attempt::Key(candidate) = attempt {
             self.accepted.extend(candidate.public.clone());
             let facts = candidate.certificate.as_ref().map(|it| it.facts());
@@ -320,7 +339,11 @@ impl Login<'_> {
         match ended {
             // A server whose patience ran out while a person was typing just hangs up, and a network that fails says
             // nothing of the keys.
-            Some(reason) if said.is_none() && (self.secrets.asked || self.refusals == 0) => {
+            Some(reason)
+                if !self.needs_person
+                    && said.is_none()
+                    && (self.secrets.asked || self.refusals == 0) =>
+            {
                 SshError::Closed { reason }
             }
             reason => SshError::AuthFailed {
@@ -348,6 +371,17 @@ impl Login<'_> {
     }
 }
 
+/// Whether a refusal has the server's own words.
+const fn said_why(error: &SshError) -> bool {
+    matches!(
+        error,
+        SshError::AuthFailed {
+            reason: Some(_),
+            ..
+        }
+    )
+}
+
 /// The methods that may be tried, in order. What only the `ssh` program can do is not among them.
 fn order(preferred: &[String]) -> Vec<MethodKind> {
     if preferred.is_empty() {
@@ -364,11 +398,19 @@ fn order(preferred: &[String]) -> Vec<MethodKind> {
 async fn answered<T>(
     request: impl Future<Output = Result<T, russh::Error>>,
 ) -> Result<T, SshError> {
-    match tokio::time::timeout(ANSWER_DEADLINE, request).await {
+    answered_within(ANSWER_DEADLINE, request).await
+}
+
+/// The same with a limit of its own.
+async fn answered_within<T>(
+    limit: Duration,
+    request: impl Future<Output = Result<T, russh::Error>>,
+) -> Result<T, SshError> {
+    match tokio::time::timeout(limit, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(SshError::Timeout {
             step: "the server's answer to a login",
-            after: ANSWER_DEADLINE,
+            after: limit,
         }),
     }
 }

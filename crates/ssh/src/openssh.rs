@@ -22,6 +22,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
 
 use crate::bootstrap::{self, Shell, Task};
+use crate::builtin::SSH_THERE;
 use crate::builtin::{HELLO_DEADLINE, MOST_NOISE, split_hello};
 use crate::connection::{AgentLine, AgentStream, NodeOptions, NodeStream, Route, Workshop};
 use crate::exec::Output;
@@ -63,7 +64,9 @@ impl Openssh {
         prompter: Arc<dyn Prompter>,
     ) -> Result<Self, SshError> {
         let mut questions = questions(workshop).await?;
-        let mut command = command::command(destination, &questions.askpass())?;
+        let is_attended = prompter.is_anybody_there();
+        questions.asked.is_unattended = !is_attended;
+        let mut command = command::command(destination, &questions.askpass(), is_attended)?;
         let mut child = command.spawn().map_err(|source| SshError::Io {
             step: "the ssh program cannot be started; is OpenSSH installed on this machine?"
                 .to_owned(),
@@ -139,9 +142,7 @@ impl Openssh {
         let command = bootstrap::connect_command(agent)?;
         let command =
             shlex::try_quote(&command).map_err(|_| hop("its agent has no usable path"))?;
-        let script = format!(
-            "exec ssh -T -o BatchMode=yes -o ClearAllForwardings=yes -o ConnectTimeout=15 -- {node} {command}"
-        );
+        let script = format!("exec {SSH_THERE} -- {node} {command}");
         let (stream, json) = match self.stream(talk, &script).await {
             Err(SshError::AgentStart { output }) => return Err(hop(&output)),
             other => other?,

@@ -49,6 +49,11 @@ pub trait Prompter: Send + Sync {
 
     /// Tells what is being done, for people.
     fn progress(&self, message: &str);
+
+    /// Whether anybody could answer now. If not, no dialogue is begun: it may begin with a message to a telephone.
+    fn is_anybody_there(&self) -> bool {
+        true
+    }
 }
 
 /// Nobody: every question stays without an answer.
@@ -62,6 +67,10 @@ impl Prompter for NoPrompts {
 
     fn progress(&self, message: &str) {
         tracing::debug!(message, "ssh");
+    }
+
+    fn is_anybody_there(&self) -> bool {
+        false
     }
 }
 

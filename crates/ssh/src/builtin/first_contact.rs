@@ -39,7 +39,12 @@ pub(super) async fn session(
     *accepted = Some(key);
     let known = known_host(destination).await;
     let shown = ShownKey::default();
-    way.session(destination, known, accepted.as_ref(), &shown, prompter)
+    // Of several nodes behind one name, the one whose key was shown.
+    let same_node = Destination {
+        preferred_address: way.last_address().or(destination.preferred_address),
+        ..destination.clone()
+    };
+    way.session(&same_node, known, accepted.as_ref(), &shown, prompter)
         .await
 }
 

@@ -30,4 +30,8 @@ impl Prompter for Named {
     fn progress(&self, message: &str) {
         self.prompter.progress(&format!("{}: {message}", self.name));
     }
+
+    fn is_anybody_there(&self) -> bool {
+        self.prompter.is_anybody_there()
+    }
 }

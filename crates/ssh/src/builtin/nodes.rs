@@ -7,6 +7,7 @@
 //! shell; the sessions are kept for the next stream and end with the login.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +27,11 @@ use crate::reached::{Reached, Upstream};
 use crate::session::{Session, ShownKey};
 use crate::{Destination, NoPrompts, Prompter, SshError};
 
-/// How long the first way may take; the second one comes after it.
-const LOGIN_DEADLINE: Duration = Duration::from_secs(40);
+/// How long the first way may take: a firewall between the nodes says nothing, and the second way comes after it.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(12);
+/// The node's own `ssh` to another one: nobody is asked, and no unknown key is accepted.
+pub(crate) const SSH_THERE: &str = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=15 \
+     -o ClearAllForwardings=yes -o ForwardAgent=no -o RemoteCommand=none -T -e none";
 /// The longest name of a host.
 const LONGEST_NAME: usize = 253;
 
@@ -127,6 +131,8 @@ async fn log_in(inner: &Inner, node: &str) -> Result<Session, SshError> {
         host_alias: node.to_owned(),
         hostname: node.to_owned(),
         host_key_alias: None,
+        // Nobody is there to answer, and a dialogue may begin with a message to a telephone.
+        preferred_authentications: vec!["publickey".to_owned()],
         ..landed.clone()
     };
     let forwarded = inner.opener.direct_tcpip(node, landed.port).await?;
@@ -143,8 +149,15 @@ async fn log_in(inner: &Inner, node: &str) -> Result<Session, SshError> {
     };
     let files = landed.known_hosts.clone();
     let (its_name, cluster_name) = (there.host_key_name(), landed.host_key_name());
+    let is_neighbour = are_neighbours(node, &landed.hostname);
     let known = tokio::task::spawn_blocking(move || {
-        KnownHost::read(&files, &its_name).confirmed_by(KnownHost::read(&files, &cluster_name))
+        let own = KnownHost::read(&files, &its_name);
+        let own = if is_neighbour {
+            own
+        } else {
+            own.only_revocations()
+        };
+        own.confirmed_by(KnownHost::read(&files, &cluster_name))
     });
     let known = known.await.unwrap_or_default();
     let nobody: Arc<dyn Prompter> = Arc::new(NoPrompts);
@@ -172,15 +185,27 @@ fn stream_to(agent: &AgentLine, json: String, stream: ChannelStream, route: Rout
     }
 }
 
+/// Whether two hosts are of one domain, or of one small network.
+///
+/// The other node's name comes from the login node. Were any known host good, a login node in other hands could have
+/// this machine log in to a host of another site.
+fn are_neighbours(node: &str, landed: &str) -> bool {
+    let surroundings = |host: &str| match host.parse::<Ipv4Addr>() {
+        Ok(_) => host.rsplit_once('.').map(|(network, _)| network.to_owned()),
+        Err(_) => host
+            .split_once('.')
+            .map(|(_, domain)| domain.to_lowercase())
+            .filter(|domain| domain.contains('.')),
+    };
+    matches!((surroundings(node), surroundings(landed)), (Some(one), Some(other)) if one == other)
+}
+
 /// Runs a command on another node. Two login shells read it: the one here takes one pair of quotes off.
 ///
 /// Outside of quotes, `\'` is a quote in every shell; inside, the command has nothing that one of them would replace.
 fn ssh_command(node: &str, command: &str) -> String {
     let quoted = command.replace('\'', r"'\''");
-    format!(
-        "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=15 -o ClearAllForwardings=yes \
-         -o ForwardAgent=no -o RemoteCommand=none -T -e none -- {node} '{quoted}'"
-    )
+    format!("{SSH_THERE} -- {node} '{quoted}'")
 }
 
 /// Whether text is the name or the IPv4 address of a host.
@@ -195,6 +220,21 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_host_of_another_site_is_no_neighbour() {
+        for (node, landed, are) in [
+            ("login02.cluster.example", "login.Cluster.example", true),
+            ("127.0.0.12", "127.0.0.1", true),
+            ("workstation.home.example", "login.cluster.example", false),
+            ("b.example", "a.example", false),
+            ("login02", "login", false),
+            ("workstation", "login.cluster.example", false),
+            ("10.0.1.2", "10.0.2.2", false),
+        ] {
+            assert_eq!(are_neighbours(node, landed), are, "{node} {landed}");
+        }
+    }
 
     #[test]
     fn what_could_be_an_option_or_a_command_is_no_name() {

@@ -7,7 +7,7 @@
 //! jump host are pumped like any other channel; an error says which host it is about.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::ChannelOpenFailure;
 use russh::keys::PublicKey;
@@ -27,6 +27,7 @@ use crate::{Destination, Prompter, SshError, tcp};
 /// The jump hosts of a destination, logged in to, and what carries their streams.
 pub(super) struct Way {
     hops: Vec<Hop>,
+    last_address: Mutex<Option<IpAddr>>,
     tasks: Tasks,
 }
 
@@ -48,6 +49,7 @@ impl Way {
     ) -> Result<Self, SshError> {
         let mut way = Self {
             hops: vec![],
+            last_address: Mutex::default(),
             tasks: tasks.clone(),
         };
         let hosts = hosts_before(destination);
@@ -85,6 +87,14 @@ impl Way {
         self.hops.iter().map(|hop| visible(&hop.address)).collect()
     }
 
+    /// The address that the last session was begun with, if nothing lies between.
+    pub(super) fn last_address(&self) -> Option<IpAddr> {
+        *self
+            .last_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts a session with the host at the end of the way; also returns its address if nothing lies between.
     pub(super) async fn session(
         &self,
@@ -97,6 +107,10 @@ impl Way {
         let reached = self.stream(host).await?;
         let upstream = reached.upstream.clone();
         let address = reached.address;
+        *self
+            .last_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = address;
         match Session::start(reached, host, known, accepted, shown, prompter).await {
             Ok(session) => Ok((session, address)),
             Err(
@@ -104,6 +118,16 @@ impl Way {
                 | SshError::Protocol { .. }
                 | SshError::Timeout { .. }),
             ) => Err(match proxy_command::last_words(&upstream).await {
+                // Its `ssh` was refused at a host in between: to try again would lock the account there.
+                Some(said) if is_refusal(&said) => SshError::AuthFailed {
+                    user: host.user.clone(),
+                    host: host.hostname.clone(),
+                    tried: vec!["ProxyCommand".to_owned()],
+                    accepted: vec![],
+                    needs_person: false,
+                    reason: Some(said.into()),
+                    expired: None,
+                },
                 Some(said) => SshError::ProxyCommand {
                     host: host.hostname.clone(),
                     reason: match error {
@@ -144,6 +168,17 @@ impl Way {
             hop.opener.farewell().await;
         }
     }
+}
+
+/// Whether a program's last words are those of an `ssh` that was not let in, or did not trust the key.
+fn is_refusal(said: &str) -> bool {
+    [
+        "Permission denied (",
+        "Too many authentication failures",
+        "Host key verification failed",
+    ]
+    .iter()
+    .any(|words| said.contains(words))
 }
 
 impl Hop {

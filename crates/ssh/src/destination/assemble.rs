@@ -74,6 +74,10 @@ pub(super) fn assemble(
         (None, Some(paths)) => own_first(&tokens, None, paths),
         (None, None) => USER_KNOWN_HOSTS.map(|path| tokens.path(path)).into(),
     };
+    // New keys go to the first file; the user who wants none of them kept must not fill the system's.
+    if known_hosts.iter().all(|path| path.as_os_str() == "none") {
+        known_hosts = vec![PathBuf::from("/dev/null")];
+    }
     // These have no tokens.
     known_hosts.extend(match &settings.global_known_hosts {
         Some(paths) => paths.iter().map(PathBuf::from).collect(),

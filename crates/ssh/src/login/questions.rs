@@ -5,7 +5,7 @@
 
 use russh::client::KeyboardInteractiveAuthResponse as Reply;
 
-use super::{Login, Outcome, answered};
+use super::{Login, Outcome, PERSON_DEADLINE, answered_within};
 use crate::prompt::visible;
 use crate::{Prompt, Question, SshError};
 
@@ -22,7 +22,8 @@ impl Login<'_> {
         let user = self.destination.user.clone();
         let handle = &mut self.session.handle;
         let start = handle.authenticate_keyboard_interactive_start(user, None::<String>);
-        let mut reply = answered(start).await?;
+        let mut reply = answered_within(PERSON_DEADLINE, start).await?;
+        let mut is_counted = false;
         for round in 0..MOST_ROUNDS {
             let (name, instructions, prompts) = match reply {
                 Reply::Success => return Ok(Outcome::Accepted),
@@ -75,8 +76,13 @@ impl Login<'_> {
                     None => return Ok(Outcome::Declined),
                 }
             }
+            if !answers.is_empty() && !is_counted {
+                self.secrets.sent += 1;
+                is_counted = true;
+            }
             let handle = &mut self.session.handle;
-            reply = answered(handle.authenticate_keyboard_interactive_respond(answers)).await?;
+            let respond = handle.authenticate_keyboard_interactive_respond(answers);
+            reply = answered_within(PERSON_DEADLINE, respond).await?;
         }
         Err(SshError::Protocol {
             reason: "the server does not stop asking".to_owned(),
@@ -107,9 +113,10 @@ impl Login<'_> {
             return Err(SshError::Closed { reason });
         }
         self.tried.push("password".to_owned());
+        self.secrets.sent += 1;
         let user = self.destination.user.clone();
         let request = self.session.handle.authenticate_password(user, password);
-        Ok(answered(request).await?.into())
+        Ok(answered_within(PERSON_DEADLINE, request).await?.into())
     }
 
     pub(super) async fn ask(&mut self, kind: Question, text: &str, echo: bool) -> Option<String> {

@@ -6,11 +6,15 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::Command;
 
 use super::talk::REMOTE_COMMAND;
 use crate::{Destination, SshError, StrictHostKeyChecking};
+
+/// The least that a connection may take, the exchange of keys with it.
+const SHORTEST_CONNECT: Duration = Duration::from_secs(10);
 
 /// What a configuration made for terminals must not change here. The last three: a dead server is noticed within 45 s, and
 /// an open connection of the user's is shared while ours is not given away.
@@ -22,7 +26,6 @@ const FIXED: &[&str] = &[
     "ForwardAgent=no",
     "ForwardX11=no",
     "PermitLocalCommand=no",
-    "BatchMode=no",
     "NumberOfPasswordPrompts=3",
     "ServerAliveInterval=15",
     "ServerAliveCountMax=2",
@@ -30,10 +33,14 @@ const FIXED: &[&str] = &[
 ];
 
 /// Returns the command that logs in to a destination, with `askpass` to ask its questions.
-pub(super) fn command(destination: &Destination, askpass: &Path) -> Result<Command, SshError> {
+pub(super) fn command(
+    destination: &Destination,
+    askpass: &Path,
+    is_attended: bool,
+) -> Result<Command, SshError> {
     let mut command = Command::new("ssh");
     command
-        .args(arguments(destination)?)
+        .args(arguments(destination, is_attended)?)
         .env("SSH_ASKPASS", askpass)
         .env("SSH_ASKPASS_REQUIRE", "force")
         .stdin(Stdio::piped())
@@ -49,7 +56,7 @@ pub(super) fn command(destination: &Destination, askpass: &Path) -> Result<Comma
     Ok(command)
 }
 
-fn arguments(destination: &Destination) -> Result<Vec<OsString>, SshError> {
+fn arguments(destination: &Destination, is_attended: bool) -> Result<Vec<OsString>, SshError> {
     let asked = destination.options.asked()?;
     let options = &destination.options;
     let mut arguments: Vec<OsString> = ["-v", "-T", "-e", "none"].map(OsString::from).to_vec();
@@ -57,9 +64,18 @@ fn arguments(destination: &Destination) -> Result<Vec<OsString>, SshError> {
     for fixed in FIXED {
         option((*fixed).to_owned());
     }
+    // It also limits the exchange of keys, which takes its time on a busy node; with a host in between it would limit the
+    // whole login there, the person's answers included.
+    if destination.jumps.is_empty() && destination.proxy_command.is_none() {
+        let seconds = destination.connect_timeout.max(SHORTEST_CONNECT).as_secs();
+        option(format!("ConnectTimeout={seconds}"));
+    } else {
+        option("ConnectTimeout=none".to_owned());
+    }
+    // With nobody there no dialogue is begun, which might be a message to a telephone.
     option(format!(
-        "ConnectTimeout={}",
-        destination.connect_timeout.as_secs().max(1)
+        "BatchMode={}",
+        if is_attended { "no" } else { "yes" }
     ));
     // `no` would go on with a key that has changed.
     if destination.strict_host_key_checking == StrictHostKeyChecking::AcceptNew {
@@ -116,7 +132,7 @@ mod tests {
             ..DestinationOptions::default()
         };
         let destination = Destination::resolve(&options).await.unwrap();
-        let arguments: Vec<String> = arguments(&destination)
+        let arguments: Vec<String> = arguments(&destination, true)
             .unwrap()
             .into_iter()
             .map(|argument| argument.into_string().unwrap())
@@ -143,10 +159,13 @@ mod tests {
             ..options
         };
         assert!(
-            super::arguments(&Destination {
-                options: hostile,
-                ..destination
-            })
+            super::arguments(
+                &Destination {
+                    options: hostile,
+                    ..destination
+                },
+                true
+            )
             .is_err()
         );
     }

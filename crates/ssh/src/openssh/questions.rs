@@ -39,6 +39,8 @@ pub(super) struct Questions {
 pub(super) struct Asked {
     /// A question stayed without an answer.
     pub(super) declined: bool,
+    /// Nobody was there when `ssh` was started, so it was told to ask nothing.
+    pub(super) is_unattended: bool,
     /// The host key that was not accepted: host, type and fingerprint.
     pub(super) refused_key: Option<(String, String, String)>,
 }

@@ -217,7 +217,7 @@ impl Said {
             tried,
             accepted: accepted.map_or_else(|| self.accepted.clone(), |(methods, _)| list(methods)),
             expired: None,
-            needs_person: asked.declined,
+            needs_person: asked.declined || asked.is_unattended,
             reason: too_many.map(|_| "too many authentication failures".into()),
         })
     }

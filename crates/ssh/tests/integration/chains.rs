@@ -168,9 +168,34 @@ async fn a_server_that_always_wants_one_more_proof_is_left() {
     };
     let seen = Arc::clone(&chain.seen);
     let stage = Stage::set(move || chain.clone()).await;
-    let refused = crate::open(&stage.destination(), Arc::new(NoPrompts))
+    let refused = crate::open(&stage.destination(), Person::with(&[]) as Arc<_>)
         .await
         .unwrap_err();
     assert!(matches!(refused, SshError::Protocol { .. }), "{refused}");
     assert!(seen.lock().unwrap().len() < 12);
+}
+
+/// The dialogue's first message may be one to a telephone, and its owner would wonder.
+#[tokio::test]
+async fn with_nobody_there_no_dialogue_is_begun() {
+    let chain = Chain::of(&[&[KeyboardInteractive]]);
+    let seen = Arc::clone(&chain.seen);
+    let stage = Stage::set(move || chain.clone()).await;
+    let refused = crate::open(&stage.destination(), Arc::new(NoPrompts))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            SshError::AuthFailed {
+                needs_person: true,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    assert!(seen.lock().unwrap().is_empty());
+    crate::open(&stage.destination(), Person::with(&[]) as Arc<_>)
+        .await
+        .unwrap();
 }

@@ -106,6 +106,20 @@ async fn a_program_that_fails_is_quoted() {
     }
 }
 
+/// It is as final as a refusal by the server: the account in between would be locked by more of them.
+#[tokio::test]
+async fn a_program_that_was_refused_is_a_refused_login() {
+    let server = Server::start();
+    let mut destination = server.destination();
+    let said = "alice@gate: Permission denied (publickey,password).";
+    destination.proxy_command = Some(format!("sh -c 'echo \"{said}\" >&2; exit 255'"));
+    let refused = alone(&destination).await.unwrap_err();
+    assert!(
+        matches!(&refused, SshError::AuthFailed { reason: Some(reason), .. } if reason.contains(said)),
+        "{refused}"
+    );
+}
+
 #[tokio::test]
 async fn the_end_of_the_program_ends_the_connection() {
     let server = Server::start();

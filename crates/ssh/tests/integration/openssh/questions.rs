@@ -103,7 +103,7 @@ async fn a_passphrase_is_asked_for_and_a_wrong_key_is_refused() {
     keygen(&server.path("locked"), "ed25519", "open sesame");
     server.authorize(&server.path("locked.pub"));
     let mut options = options(&server);
-    match refused(&options, Arc::new(NoPrompts)).await {
+    match refused(&options, Person::with(&[])).await {
         SshError::AuthFailed {
             accepted,
             needs_person,
