@@ -38,7 +38,7 @@ pub(crate) fn start(
     shared: &Shared,
 ) -> Result<(), ApiError> {
     let name = cluster.name();
-    let command = config.clusters.get(name);
+    let command = config.cluster(name);
     let command = command.and_then(|known| known.renew_command.clone());
     let (program, arguments) = command
         .as_deref()

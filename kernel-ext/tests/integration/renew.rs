@@ -53,7 +53,8 @@ impl Drop for Home {
 async fn the_command_runs_as_it_is_written_and_a_login_follows() {
     let home =
         Home::new(r#"renew_command = ["printf", "%s|\\n", "go to https://id.example/$HOME"]"#);
-    let (is_done, said) = home.run(&["renew", "leo"]).await;
+    // The account makes no other cluster of it.
+    let (is_done, said) = home.run(&["renew", "alice@leo"]).await;
     assert!(
         said.contains("go to https://id.example/$HOME|"),
         "no shell looks at it: {said}"
