@@ -8,7 +8,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::future::BoxFuture;
@@ -67,6 +70,8 @@ pub(crate) struct Askers {
     open_question: Mutex<Option<String>>,
     /// The first line of the last question that nobody was there to hear.
     unheard: Mutex<Option<String>>,
+    /// Whether this login has put a question to anybody.
+    has_asked: AtomicBool,
 }
 
 /// One who waits: what to hand to [`Askers::join`], and where the events come out.
@@ -81,7 +86,20 @@ impl Askers {
             prompts,
             open_question: Mutex::new(None),
             unheard: Mutex::new(None),
+            has_asked: AtomicBool::new(false),
         }
+    }
+
+    /// Begins another login: what was asked at an earlier one says nothing about it.
+    pub(crate) fn begin(&self) {
+        self.take_unheard();
+        self.has_asked.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns whether this login has put a question to anybody; a code that was typed for it is
+    /// good for no other.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.has_asked.load(Ordering::Relaxed)
     }
 
     /// Adds one who waits.
@@ -130,6 +148,7 @@ impl Askers {
         // For this question only: who declines a passphrase may well have a password.
         let mut declined = Vec::new();
         while let Some(asker) = self.first(&declined) {
+            self.has_asked.store(true, Ordering::Relaxed);
             let mut open = self.prompts.open()?;
             let event = ConnectEvent::Prompt {
                 id: open.id.clone(),

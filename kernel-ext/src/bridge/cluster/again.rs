@@ -55,14 +55,25 @@ impl Actor {
                     return self.fail(with_question(failure.error, unheard, &self.name));
                 }
                 Attempt::Done(Err(failure)) => {
+                    if self.changed.is_some() {
+                        pauses = Pauses::default();
+                    }
                     let pause = jittered(pauses.next(failure.is_reached));
                     rest = Rest::of(pause, failure.is_reached, self.is_dropped());
+                    if self.changed.is_some() {
+                        rest.whole = rest.after_event;
+                    }
                     waiting = if failure.is_reached {
                         Waiting::Server(failure.error.message.clone())
                     } else {
                         Waiting::Network(failure.error.message.clone())
                     };
                     error = failure.error;
+                }
+                Attempt::Outdated => {
+                    pauses = Pauses::default();
+                    rest = Rest::default();
+                    continue;
                 }
                 Attempt::Left(next) => return next,
             }
@@ -175,7 +186,7 @@ mod tests {
     use std::sync::Arc;
 
     use futures_util::future::BoxFuture;
-    use hpcclient_ssh::Prompter;
+    use hpcclient_ssh::{Prompt, Prompter, Question};
     use tokio::{
         sync::{Semaphore, mpsc, oneshot, watch},
         time::{Instant, timeout},
@@ -200,6 +211,8 @@ mod tests {
     #[derive(Debug)]
     struct Failing {
         is_reached: bool,
+        /// How long it takes to fail.
+        takes: Duration,
         tries: mpsc::UnboundedSender<Instant>,
     }
 
@@ -214,7 +227,10 @@ mod tests {
             self.tries.send(Instant::now()).unwrap();
             let error = ApiError::new(ErrorCode::ConnectFailed, "x");
             let is_reached = self.is_reached;
-            Box::pin(std::future::ready(Err(NoLogin { error, is_reached })))
+            Box::pin(async move {
+                tokio::time::sleep(self.takes).await;
+                Err(NoLogin { error, is_reached })
+            })
         }
     }
 
@@ -226,12 +242,17 @@ mod tests {
     }
 
     async fn reconnecting(is_reached: bool) -> Reconnecting {
+        slowly_reconnecting(is_reached, Duration::ZERO).await
+    }
+
+    async fn slowly_reconnecting(is_reached: bool, takes: Duration) -> Reconnecting {
         let (commands, inbox) = mpsc::channel(4);
         let (publish, view) = watch::channel(View::disconnected("leo"));
         let (tell, tries) = mpsc::unbounded_channel();
         let tools = Tools {
             dial: Arc::new(Failing {
                 is_reached,
+                takes,
                 tries: tell,
             }),
             askers: Arc::new(Askers::new(Arc::<Prompts>::default())),
@@ -349,6 +370,58 @@ mod tests {
             }
             assert!((1..=most).contains(&tries), "{brief}: {tries}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_on_a_network_that_is_gone_is_made_again() {
+        let takes = Duration::from_secs(20);
+        let mut here = slowly_reconnecting(false, takes).await;
+        let play = async {
+            let begun = here.tries.recv().await.unwrap();
+            here.commands.send(Command::NetworkChanged).await.unwrap();
+            // A second event does not put it off.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            here.commands.send(Command::Woke).await.unwrap();
+            let again = here.tries.recv().await.unwrap();
+            assert_eq!((again - begun).as_secs(), 5);
+            // Nothing has happened since, so this one goes on to its end.
+            let third = here.tries.recv().await.unwrap();
+            assert!(third - again >= takes, "{:?}", third - again);
+            // One that fails by itself after an event is made again at once.
+            tokio::time::sleep(takes - Duration::from_secs(1)).await;
+            here.commands.send(Command::NetworkChanged).await.unwrap();
+            let fourth = here.tries.recv().await.unwrap();
+            let late = fourth - third - takes;
+            assert!(late < Duration::from_millis(10), "{late:?}");
+            end(&here.commands).await;
+        };
+        tokio::join!(here.actor.again(lost()), play);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_asked_somebody_is_not_given_up() {
+        let takes = Duration::from_secs(20);
+        let mut here = slowly_reconnecting(true, takes).await;
+        let askers = Arc::clone(&here.actor.askers);
+        let (person, mut events) = asker();
+        askers.join(person);
+        let play = async {
+            let begun = here.tries.recv().await.unwrap();
+            here.commands.send(Command::NetworkChanged).await.unwrap();
+            let prompt = Prompt {
+                kind: Question::Text,
+                text: "One-time password".to_owned(),
+                echo: false,
+            };
+            tokio::join!(askers.ask(prompt), async {
+                events.recv().await.unwrap();
+                drop(events);
+            });
+            let again = here.tries.recv().await.unwrap();
+            assert!(again - begun >= takes, "{:?}", again - begun);
+            end(&here.commands).await;
+        };
+        tokio::join!(here.actor.again(lost()), play);
     }
 
     #[test]
