@@ -12,6 +12,7 @@ mod hold;
 mod link;
 pub(crate) mod nodes;
 mod others;
+mod pauses;
 mod reach;
 mod view;
 

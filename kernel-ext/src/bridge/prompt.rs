@@ -2,12 +2,16 @@
 //!
 //! The cluster's actor asks through [`Askers`]; `control` brings answers to [`Prompts`].
 //! Invariants: a question goes to one asker at a time, the one who waits longest; when that one
-//! leaves, the question's id dies with it and the next asker gets a new one; with nobody left the
-//! question is declined.
+//! leaves or declines, the question's id dies and the next asker gets a new one; with nobody left the
+//! question is declined. So one who cannot answer, such as a script without a terminal, ends the
+//! login for nobody else.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::future::BoxFuture;
@@ -66,6 +70,8 @@ pub(crate) struct Askers {
     open_question: Mutex<Option<String>>,
     /// The first line of the last question that nobody was there to hear.
     unheard: Mutex<Option<String>>,
+    /// Whether this login has put a question to anybody.
+    has_asked: AtomicBool,
 }
 
 /// One who waits: what to hand to [`Askers::join`], and where the events come out.
@@ -80,7 +86,20 @@ impl Askers {
             prompts,
             open_question: Mutex::new(None),
             unheard: Mutex::new(None),
+            has_asked: AtomicBool::new(false),
         }
+    }
+
+    /// Begins another login: what was asked at an earlier one says nothing about it.
+    pub(crate) fn begin(&self) {
+        self.take_unheard();
+        self.has_asked.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns whether this login has put a question to anybody; a code that was typed for it is
+    /// good for no other.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.has_asked.load(Ordering::Relaxed)
     }
 
     /// Adds one who waits.
@@ -113,16 +132,23 @@ impl Askers {
         locked(&self.unheard).take()
     }
 
-    fn first(&self) -> Option<mpsc::Sender<ConnectEvent>> {
+    /// Returns the first who has not declined.
+    fn first(&self, declined: &[mpsc::Sender<ConnectEvent>]) -> Option<mpsc::Sender<ConnectEvent>> {
         let mut waiting = locked(&self.waiting);
         waiting.retain(|asker| !asker.is_closed());
-        waiting.first().cloned()
+        let mut willing = waiting
+            .iter()
+            .filter(|asker| !declined.iter().any(|other| asker.same_channel(other)));
+        willing.next().cloned()
     }
 
     async fn ask_somebody(&self, prompt: &Prompt) -> Option<String> {
         let question = first_line(&prompt.text);
         let _open = ShownQuestion::new(self, question.clone());
-        while let Some(asker) = self.first() {
+        // For this question only: who declines a passphrase may well have a password.
+        let mut declined = Vec::new();
+        while let Some(asker) = self.first(&declined) {
+            self.has_asked.store(true, Ordering::Relaxed);
             let mut open = self.prompts.open()?;
             let event = ConnectEvent::Prompt {
                 id: open.id.clone(),
@@ -134,11 +160,16 @@ impl Askers {
                 continue;
             }
             tokio::select! {
-                answer = &mut open.answer => return answer.ok().flatten(),
+                answer = &mut open.answer => match answer.ok().flatten() {
+                    None => declined.push(asker),
+                    answer => return answer,
+                },
                 () = asker.closed() => {}
             }
         }
-        *locked(&self.unheard) = Some(question);
+        if declined.is_empty() {
+            *locked(&self.unheard) = Some(question);
+        }
         None
     }
 }
@@ -236,5 +267,34 @@ mod tests {
         drop(second_events);
         assert_eq!(askers.ask(password()).await, None, "nobody is left");
         assert!(!askers.is_anybody_there());
+    }
+
+    #[tokio::test]
+    async fn one_who_cannot_answer_leaves_the_question_to_the_next() {
+        let prompts = Arc::new(Prompts::default());
+        let askers = Askers::new(Arc::clone(&prompts));
+        let ((headless, mut headless_events), (person, mut person_events)) = (asker(), asker());
+        askers.join(headless);
+        askers.join(person);
+        let play = async {
+            let id = prompt_id(&mut headless_events).await;
+            assert!(prompts.answer(&id, None));
+            let next = prompt_id(&mut person_events).await;
+            assert_ne!(id, next);
+            assert!(prompts.answer(&next, Some("secret".to_owned())));
+        };
+        let (answer, ()) = tokio::join!(askers.ask(password()), play);
+        assert_eq!(answer.as_deref(), Some("secret"));
+
+        // With all of them declining it is declined, and somebody heard it.
+        let play = async {
+            for events in [&mut headless_events, &mut person_events] {
+                let id = prompt_id(events).await;
+                assert!(prompts.answer(&id, None));
+            }
+        };
+        let (answer, ()) = tokio::join!(askers.ask(password()), play);
+        assert_eq!((answer, askers.take_unheard()), (None, None));
+        assert!(askers.is_anybody_there(), "they hear how it ends");
     }
 }

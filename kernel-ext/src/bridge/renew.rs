@@ -3,12 +3,13 @@
 //! Called by `control`. The command may open a browser and wait for the user there, as
 //! `step ssh login` does; what it prints is shown as it comes.
 //! Invariants: it runs on request only, without a shell and without a stdin; it ends with the one
-//! who asked, and after [`DEADLINE`].
+//! who asked, and after [`DEADLINE`]; then whatever it started ends too.
 
 use std::{process::Stdio, time::Duration};
 
 use hpcclient_protocol::{ApiError, ErrorCode, bridge::ConnectEvent};
 use hpcclient_ssh::visible;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::{Child, Command},
@@ -37,7 +38,7 @@ pub(crate) fn start(
     shared: &Shared,
 ) -> Result<(), ApiError> {
     let name = cluster.name();
-    let command = config.clusters.get(name);
+    let command = config.cluster(name);
     let command = command.and_then(|known| known.renew_command.clone());
     let (program, arguments) = command
         .as_deref()
@@ -54,6 +55,7 @@ pub(crate) fn start(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true);
     let shown = visible(program);
     let mut child = command.spawn().map_err(|error| {
@@ -71,7 +73,10 @@ pub(crate) fn start(
             }
         };
         let ended = cancel.run_until_cancelled(renewing).await.flatten();
-        // It has ended by itself, or it ends now.
+        // It has ended by itself, and a browser that it started stays; or all of it ends now.
+        if let Some(group) = group_of(&child) {
+            let _gone = kill_process_group(group, Signal::KILL);
+        }
         let _ = child.kill().await;
         drop(only);
         match ended {
@@ -89,6 +94,11 @@ pub(crate) fn start(
         }
     });
     Ok(())
+}
+
+/// Returns the process group of a command that has not ended.
+fn group_of(child: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(child.id()?).ok()?)
 }
 
 /// Shows what the command prints and returns how it ended.

@@ -43,15 +43,24 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
     }
     let browser = browser().filter(|_| !args.print && std::io::stdout().is_terminal());
     match browser {
-        Some(browser) => show(&browser, &page)?,
+        Some(browser) => {
+            show(&browser, &page)?;
+            // A browser in a sandbox of its own (snap, flatpak) may not be allowed to read the file.
+            let mut err = std::io::stderr().lock();
+            writeln!(err, "if no page opens, go to {}", page.url)?;
+        }
         None => writeln!(out, "{}", page.url)?,
     }
     Ok(0)
 }
 
-/// Whether the login page knows what to do: it connects, or asks which cluster is meant.
+/// Whether the login page knows what to do: it connects, shows how far that is, or asks which
+/// cluster is meant.
 const fn needs_login(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::NotConnected | ErrorCode::BadRequest)
+    matches!(
+        code,
+        ErrorCode::NotConnected | ErrorCode::Unavailable | ErrorCode::BadRequest
+    )
 }
 
 /// Returns `xdg-open` if there is a display to open something on.

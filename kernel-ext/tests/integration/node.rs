@@ -63,8 +63,12 @@ pub(crate) struct World {
     pub(crate) go: Notify,
     /// The nodes that cannot be reached from another one.
     pub(crate) unreachable: Mutex<HashSet<&'static str>>,
+    /// The nodes that died: whoever wants to reach one waits.
+    dead: Mutex<HashSet<&'static str>>,
     /// How often each node was reached from another one.
     pub(crate) hops: Mutex<HashMap<String, u64>>,
+    /// The agents that were reached from another node, by that node.
+    hopped_to: Mutex<HashMap<String, CancellationToken>>,
     /// The boots of the nodes.
     pub(crate) boot: Mutex<&'static str>,
     /// Whether the nodes answer when they are asked if they are there.
@@ -88,7 +92,9 @@ impl Site {
                 builds: Mutex::new(vec!["00"]),
                 go: Notify::new(),
                 unreachable: Mutex::default(),
+                dead: Mutex::default(),
                 hops: Mutex::default(),
+                hopped_to: Mutex::default(),
                 boot: Mutex::new("boot-1"),
                 answers_probes: Mutex::new(true),
                 tasks,
@@ -109,6 +115,14 @@ impl Site {
     pub(crate) fn kill_agent(&self) {
         if let Some(login) = &*self.live.lock().unwrap() {
             login.agent.lock().unwrap().cancel();
+        }
+    }
+
+    /// Ends a node that was reached from another one, and lets it answer nobody.
+    pub(crate) fn kill_node(&self, host: &'static str) {
+        self.world.dead.lock().unwrap().insert(host);
+        if let Some(agent) = self.world.hopped_to.lock().unwrap().get(host) {
+            agent.cancel();
         }
     }
 
@@ -246,13 +260,20 @@ impl Node for Login {
 
     fn reach_node<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<AgentEnd, ApiError>> {
         Box::pin(async move {
-            let mut hops = self.world.hops.lock().unwrap();
-            *hops.entry(host.to_owned()).or_default() += 1;
+            let count = |hops: &mut HashMap<_, u64>| *hops.entry(host.to_owned()).or_default() += 1;
+            count(&mut self.world.hops.lock().unwrap());
+            let is_dead = self.world.dead.lock().unwrap().contains(host);
+            if is_dead {
+                std::future::pending::<()>().await;
+            }
             if self.world.unreachable.lock().unwrap().contains(host) {
                 let message = format!("{host} cannot be reached from the node of this login");
                 return Err(ApiError::new(ErrorCode::ConnectFailed, message));
             }
-            self.start_agent(host).map(|(end, _)| end)
+            let (end, agent) = self.start_agent(host)?;
+            let mut hopped_to = self.world.hopped_to.lock().unwrap();
+            hopped_to.insert(host.to_owned(), agent);
+            Ok(end)
         })
     }
 
@@ -386,7 +407,7 @@ async fn answer(
             *gone.status_mut() = StatusCode::NO_CONTENT;
             gone
         }
-        path if path == "/v1/request" || path.ends_with("/request") => {
+        path if path.ends_with("/request") || path.ends_with("/stored") => {
             let mut lines = vec![format!("{} {}", request.method(), request.uri())];
             lines.push(format!("node {host}"));
             for (name, value) in request.headers() {
@@ -429,7 +450,11 @@ async fn answer(
 }
 
 /// Returns the node that a run lives on, if it is another one: the run `login02-…` lives on `login02`.
+/// What is stored lies in the home that all share.
 fn elsewhere(path: &str, host: &str) -> Option<String> {
+    if path.ends_with("/stored") {
+        return None;
+    }
     let run = path.strip_prefix("/v1/runs/")?.split('/').next()?;
     let there = run.split_once('-')?.0;
     (there.starts_with("login") && there != host).then(|| there.to_owned())

@@ -230,3 +230,24 @@ async fn where_the_node_cannot_be_reached_its_agents_word_stands() {
     );
     running.end().await;
 }
+
+#[tokio::test]
+async fn what_is_stored_of_a_run_does_not_wait_for_its_dead_node() {
+    let running = Running::connected().await;
+    let run = "GET /c/c/v1/runs/login02-a";
+    let asked = async |what: &str| running.exchange(&format!("{run}/{what}"), &[]).await;
+    assert!(asked("request").await.contains("node login02"));
+    assert!(asked("stored").await.contains("node login02"), "its agent");
+
+    running.site.kill_node("login02");
+    // The bridge may learn of it with this request.
+    let soon = std::time::Duration::from_secs(5);
+    eventually(async || {
+        let answer = tokio::time::timeout(soon, asked("stored")).await;
+        let answer = answer.expect("nobody waits for a dead node");
+        answer.contains("node login01").then_some(())
+    })
+    .await;
+    assert_eq!(running.site.hops_to("login02"), 1, "it was not even tried");
+    running.end().await;
+}

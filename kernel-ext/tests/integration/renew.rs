@@ -53,7 +53,8 @@ impl Drop for Home {
 async fn the_command_runs_as_it_is_written_and_a_login_follows() {
     let home =
         Home::new(r#"renew_command = ["printf", "%s|\\n", "go to https://id.example/$HOME"]"#);
-    let (is_done, said) = home.run(&["renew", "leo"]).await;
+    // The account makes no other cluster of it.
+    let (is_done, said) = home.run(&["renew", "alice@leo"]).await;
     assert!(
         said.contains("go to https://id.example/$HOME|"),
         "no shell looks at it: {said}"
@@ -84,10 +85,10 @@ async fn a_command_that_fails_is_told_with_what_it_said() {
 }
 
 #[tokio::test]
-async fn the_command_ends_with_the_one_who_asked() {
+async fn the_command_and_what_it_started_end_with_the_one_who_asked() {
     let home = Home::new("");
     let mark = home.0.path().join("pid");
-    let line = format!("echo $$ > {}; exec sleep 1000", mark.display());
+    let line = format!("sleep 1000 & echo $! > {}; wait", mark.display());
     let config = home.0.path().join("config/config.toml");
     let mut text = std::fs::read_to_string(&config).unwrap();
     text.push_str(&format!("renew_command = [\"sh\", \"-c\", \"{line}\"]\n"));

@@ -57,6 +57,8 @@ export class Login {
   /** What is worth knowing though it worked. */
   notices = $state.raw<string[]>([]);
   readonly #around: Around;
+  /** The code until it is exchanged: it is taken out of the URL, and a bridge that was busy is asked again. */
+  #code: string | undefined;
   #api: LoginApi | undefined;
   #abort: AbortController | undefined;
 
@@ -79,8 +81,9 @@ export class Login {
   async start(): Promise<void> {
     this.stage = 'starting';
     try {
-      const code = this.#around.takeCode();
+      const code = (this.#code ??= this.#around.takeCode());
       const fresh = code && (await this.#around.exchange(code));
+      this.#code = undefined;
       if (fresh) this.#around.keep(fresh);
       const token = fresh || this.#around.kept();
       if (!token) return void (this.stage = 'expired');
@@ -164,6 +167,7 @@ export class Login {
     this.#abort?.abort();
     this.question = undefined;
     const isRefused = error instanceof Failure && error.status === 401;
+    if (isRefused) this.#code = undefined;
     this.error = asError(error);
     this.stage = isRefused ? 'expired' : 'failed';
   }

@@ -37,7 +37,12 @@ class Bridge implements Around, LoginApi {
   #events: (ConnectEvent | null)[] = [];
   #wake = () => {};
 
-  takeCode = () => this.code;
+  /** As the real one: the code is in the URL once. */
+  takeCode = () => {
+    const { code } = this;
+    this.code = undefined;
+    return code;
+  };
   kept = () => this.token;
   keep = (token: PageToken) => void (this.token = token);
   exchange = async () => {
@@ -145,6 +150,16 @@ describe('the login page', () => {
     bridge.code = undefined;
     await login.connect();
     expect([login.stage, login.target, bridge.asked]).toEqual(['form', 'marconi', []]);
+  });
+
+  it('tries again with the code that a busy bridge did not take', async () => {
+    bridge.refused = new Failure({ code: 'unavailable', message: 'busy' }, 503);
+    await start();
+    expect(login.stage).toBe('failed');
+    bridge.refused = undefined;
+    void login.connect();
+    await settled();
+    expect([login.stage, bridge.asked]).toEqual(['busy', ['marconi']]);
   });
 
   it('leaves the login when it is cancelled', async () => {

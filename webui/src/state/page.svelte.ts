@@ -46,6 +46,8 @@ export class Page {
   readonly view = new View();
   readonly #base = new URL('.', document.baseURI).href;
   readonly #tokens = new TokenStore(browserWindow());
+  /** The code until it is exchanged: it is taken out of the URL, and a bridge that was busy is asked again. */
+  #code: string | undefined;
   #token: PageToken | undefined;
   #home = false;
   #looks: ReturnType<typeof setInterval> | undefined;
@@ -59,9 +61,10 @@ export class Page {
   async start(): Promise<void> {
     this.phase = 'starting';
     try {
-      const code = this.#tokens.takeCode();
+      const code = (this.#code ??= this.#tokens.takeCode());
       if (code) {
         this.#token = await pageToken(this.#base, code);
+        this.#code = undefined;
         this.#tokens.save(this.#token);
       } else {
         this.#token = this.#tokens.load();
@@ -70,6 +73,7 @@ export class Page {
       this.reason = asError(error);
       const refused = error instanceof Failure && error.status >= 400 && error.status < 500;
       // A code that was taken is worth nothing, but the token it was changed for may be kept.
+      if (refused) this.#code = undefined;
       this.#token = refused ? this.#tokens.load() : undefined;
       if (!this.#token) {
         this.phase = refused ? 'expired' : 'failed';

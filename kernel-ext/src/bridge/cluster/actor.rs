@@ -13,14 +13,17 @@
 //! without asking anybody, for ever while the network is at fault, and not at all once the server
 //! refused the login or showed another key.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hpcclient_protocol::{
     ApiError, ErrorCode,
     bridge::{ClusterState, ConnectEvent},
 };
 use hpcclient_ssh::visible;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -35,6 +38,10 @@ use crate::bridge::{
     prompt::Askers,
     server::Shared,
 };
+
+/// How long an attempt may go on after the machine woke or its network changed under it: what it
+/// began with may be gone, and its own patience is far longer.
+const OUTLIVES_A_CHANGE: Duration = Duration::from_secs(5);
 
 /// What the handles ask for.
 #[derive(Debug)]
@@ -65,6 +72,8 @@ pub(super) enum Next {
 /// How an attempt ended.
 pub(super) enum Attempt {
     Done(Result<Box<Session>, NoLogin>),
+    /// The network it began on is gone; nobody was asked anything.
+    Outdated,
     Left(Next),
 }
 
@@ -91,6 +100,8 @@ pub(super) struct Actor {
     pub(super) other_build: OtherBuild,
     /// How many connections in a row did not hold.
     pub(super) brief: u32,
+    /// When the machine woke or its network changed during the attempt.
+    pub(super) changed: Option<Instant>,
 }
 
 impl Actor {
@@ -111,6 +122,7 @@ impl Actor {
             cancel: tools.shared.cancel,
             other_build: OtherBuild::Replace,
             brief: 0,
+            changed: None,
         }
     }
 
@@ -150,14 +162,16 @@ impl Actor {
         match self.attempt(false).await {
             Attempt::Done(Ok(session)) => Next::Hold(session),
             Attempt::Done(Err(failure)) => self.fail(failure.error),
+            Attempt::Outdated => Next::LogIn,
             Attempt::Left(next) => next,
         }
     }
 
-    /// Makes one login; those who ask in the meantime join it.
+    /// Makes one login; those who ask in the meantime join it. One that makes a connection again
+    /// is given up when the network changes under it, unless somebody has answered a question.
     pub(super) async fn attempt(&mut self, is_again: bool) -> Attempt {
-        // What was asked at an earlier login says nothing about this one.
-        self.askers.take_unheard();
+        self.askers.begin();
+        self.changed = None;
         self.view.send_modify(|view| view.is_renewed = false);
         let wish = Wish {
             cluster: self.name.clone(),
@@ -169,15 +183,26 @@ impl Actor {
         let tasks = self.tasks.clone();
         let mut login = std::pin::pin!(arrive(dial, askers, tasks, wish));
         loop {
+            let outdated = self
+                .changed
+                .filter(|_| is_again && !self.askers.has_asked());
             tokio::select! {
                 result = &mut login => return Attempt::Done(result),
+                () = at(outdated.map(|changed| changed + OUTLIVES_A_CHANGE)) => {
+                    if !self.askers.has_asked() {
+                        return Attempt::Outdated;
+                    }
+                }
                 command = command(&mut self.inbox, &self.cancel) => match command {
                     Some(Command::Connect(asker)) => self.askers.join(asker),
                     Some(Command::Disconnect(done)) => {
                         self.disconnected(Some(done));
                         return Attempt::Left(Next::Rest);
                     }
-                    Some(_) => {}
+                    Some(Command::Woke | Command::NetworkChanged) => {
+                        self.changed.get_or_insert_with(Instant::now);
+                    }
+                    Some(Command::AgentStopped | Command::Renewed) => {}
                     None => return Attempt::Left(Next::Over),
                 },
             }
@@ -276,6 +301,14 @@ impl Actor {
             view.node = None;
             view.others = None;
         });
+    }
+}
+
+/// Waits for a moment, or for ever where there is none. It is cancel-safe.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

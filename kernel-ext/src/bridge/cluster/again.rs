@@ -2,7 +2,8 @@
 //!
 //! A state of `actor`. Invariants: while no server was reached it is tried at least every two
 //! seconds, because a TCP connection that does not come about costs the site nothing; a server that
-//! was reached is asked less and less often; nobody is asked anything unless somebody waits; a
+//! was reached is asked less and less often, whatever happens meanwhile: a program that connects in
+//! a loop must not become a storm of logins; nobody is asked anything unless somebody waits; a
 //! refused login is not repeated.
 
 use std::time::Duration;
@@ -11,22 +12,14 @@ use hpcclient_protocol::{
     ApiError, ErrorCode,
     bridge::{ClusterState, ConnectEvent},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     actor::{Actor, Attempt, Command, Next, command},
     now_ms,
+    pauses::{FIRST_PAUSE, LONGEST_PAUSE, Pauses, Rest, jittered},
     view::Waiting,
 };
-
-/// The first pause between attempts to reconnect.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
-
-/// The longest pause while no server was reached.
-const LONGEST_UNREACHED: Duration = Duration::from_secs(2);
-
-/// The longest pause between attempts that reached a server.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 impl Actor {
     /// Makes a lost connection again.
@@ -36,8 +29,9 @@ impl Actor {
             reason = lost.message,
             "connection lost"
         );
-        let mut rest = self.pause_after_brief();
-        let mut pauses = Pauses::after(rest);
+        let first = self.pause_after_brief();
+        let mut pauses = Pauses::after(first);
+        let mut rest = Rest::of(first, true, self.is_dropped());
         let mut waiting = Waiting::Connection(lost.message.clone());
         let mut error = lost;
         loop {
@@ -46,22 +40,9 @@ impl Actor {
                 Some(error.clone()),
                 Some(waiting.clone()),
             );
-            self.tell_next_try(rest);
-            let rested = sleep(rest);
-            tokio::select! {
-                () = rested => {}
-                command = command(&mut self.inbox, &self.cancel) => match command {
-                    Some(Command::Connect(asker)) => self.askers.join(asker),
-                    Some(Command::Woke) => pauses = Pauses::default(),
-                    Some(Command::NetworkChanged | Command::AgentStopped | Command::Renewed) => {}
-                    Some(Command::Disconnect(done)) => {
-                        self.disconnected(Some(done));
-                        return Next::Rest;
-                    }
-                    None => return Next::Over,
-                },
+            if let Some(next) = self.pause(rest, &mut pauses).await {
+                return next;
             }
-            self.view.send_modify(|view| view.status.retry_ms = None);
             let was_anybody_there = self.askers.is_anybody_there();
             match self.attempt(true).await {
                 Attempt::Done(Ok(session)) => return Next::Hold(session),
@@ -74,13 +55,25 @@ impl Actor {
                     return self.fail(with_question(failure.error, unheard, &self.name));
                 }
                 Attempt::Done(Err(failure)) => {
-                    rest = jittered(pauses.next(failure.is_reached));
+                    if self.changed.is_some() {
+                        pauses = Pauses::default();
+                    }
+                    let pause = jittered(pauses.next(failure.is_reached));
+                    rest = Rest::of(pause, failure.is_reached, self.is_dropped());
+                    if self.changed.is_some() {
+                        rest.whole = rest.after_event;
+                    }
                     waiting = if failure.is_reached {
                         Waiting::Server(failure.error.message.clone())
                     } else {
                         Waiting::Network(failure.error.message.clone())
                     };
                     error = failure.error;
+                }
+                Attempt::Outdated => {
+                    pauses = Pauses::default();
+                    rest = Rest::default();
+                    continue;
                 }
                 Attempt::Left(next) => return next,
             }
@@ -93,6 +86,51 @@ impl Actor {
                 error: error.clone(),
             });
         }
+    }
+
+    /// Waits for the next try; what happens in the meantime may bring it forward. Returns what to do
+    /// instead of it.
+    async fn pause(&mut self, rest: Rest, pauses: &mut Pauses) -> Option<Next> {
+        let begun = Instant::now();
+        let mut left = rest.whole;
+        loop {
+            self.tell_next_try(left.saturating_sub(begun.elapsed()));
+            tokio::select! {
+                () = sleep_until(begun + left) => break,
+                command = command(&mut self.inbox, &self.cancel) => match command {
+                    Some(Command::Connect(asker)) => {
+                        left = left.min(rest.after_connect);
+                        let seconds = left.saturating_sub(begun.elapsed()).as_secs();
+                        if seconds > 0 {
+                            let message = format!("the server was reached, but there is no connection yet; next try in {seconds} s");
+                            // Progress is for people; one who does not read misses it.
+                            let _ = asker.try_send(ConnectEvent::Progress { message });
+                        }
+                        self.askers.join(asker);
+                    }
+                    Some(Command::Woke) => {
+                        *pauses = Pauses::default();
+                        left = left.min(rest.after_event);
+                    }
+                    Some(Command::NetworkChanged | Command::Renewed) => {
+                        left = left.min(rest.after_event);
+                    }
+                    Some(Command::AgentStopped) => {}
+                    Some(Command::Disconnect(done)) => {
+                        self.disconnected(Some(done));
+                        return Some(Next::Rest);
+                    }
+                    None => return Some(Next::Over),
+                },
+            }
+        }
+        self.view.send_modify(|view| view.status.retry_ms = None);
+        None
+    }
+
+    /// Returns whether one connection after the other is lost at once.
+    const fn is_dropped(&self) -> bool {
+        self.brief > 1
     }
 
     /// Returns how long to wait before the first try: nothing after one loss, more and more where
@@ -112,39 +150,6 @@ impl Actor {
         let at = now_ms().saturating_add(rest);
         self.view
             .send_modify(|view| view.status.retry_ms = Some(at));
-    }
-}
-
-/// The pauses after the next attempts.
-#[derive(Debug)]
-struct Pauses {
-    unreached: Duration,
-    reached: Duration,
-}
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self::after(Duration::ZERO)
-    }
-}
-
-impl Pauses {
-    fn after(rest: Duration) -> Self {
-        Self {
-            unreached: FIRST_PAUSE,
-            reached: FIRST_PAUSE.max(rest),
-        }
-    }
-
-    fn next(&mut self, is_reached: bool) -> Duration {
-        let (pause, longest) = if is_reached {
-            (&mut self.reached, LONGEST_PAUSE)
-        } else {
-            (&mut self.unreached, LONGEST_UNREACHED)
-        };
-        let now = (*pause).min(longest);
-        *pause = (now * 2).min(longest);
-        now
     }
 }
 
@@ -176,20 +181,12 @@ fn with_question(error: ApiError, unheard: Option<String>, cluster: &str) -> Api
     asked
 }
 
-/// Returns a pause with up to a half added, so that many clients do not come back at once.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0_u8; 1];
-    // Without randomness there is no jitter, and the pause still holds.
-    let _ = getrandom::fill(&mut byte);
-    pause + pause.mul_f64(f64::from(byte[0]) / 512.0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use futures_util::future::BoxFuture;
-    use hpcclient_ssh::Prompter;
+    use hpcclient_ssh::{Prompt, Prompter, Question};
     use tokio::{
         sync::{Semaphore, mpsc, oneshot, watch},
         time::{Instant, timeout},
@@ -199,9 +196,14 @@ mod tests {
     use super::*;
     use crate::bridge::{
         activity::Activity,
-        cluster::{actor::Tools, nodes::Nodes, view::View},
+        cluster::{
+            actor::Tools,
+            nodes::Nodes,
+            pauses::{FLOOR, LONGEST_UNREACHED},
+            view::View,
+        },
         node::{Dial, Dialled, NoLogin, Way},
-        prompt::{Askers, Prompts},
+        prompt::{Askers, Prompts, asker},
         server::Shared,
     };
 
@@ -209,6 +211,8 @@ mod tests {
     #[derive(Debug)]
     struct Failing {
         is_reached: bool,
+        /// How long it takes to fail.
+        takes: Duration,
         tries: mpsc::UnboundedSender<Instant>,
     }
 
@@ -223,7 +227,10 @@ mod tests {
             self.tries.send(Instant::now()).unwrap();
             let error = ApiError::new(ErrorCode::ConnectFailed, "x");
             let is_reached = self.is_reached;
-            Box::pin(std::future::ready(Err(NoLogin { error, is_reached })))
+            Box::pin(async move {
+                tokio::time::sleep(self.takes).await;
+                Err(NoLogin { error, is_reached })
+            })
         }
     }
 
@@ -235,12 +242,17 @@ mod tests {
     }
 
     async fn reconnecting(is_reached: bool) -> Reconnecting {
+        slowly_reconnecting(is_reached, Duration::ZERO).await
+    }
+
+    async fn slowly_reconnecting(is_reached: bool, takes: Duration) -> Reconnecting {
         let (commands, inbox) = mpsc::channel(4);
         let (publish, view) = watch::channel(View::disconnected("leo"));
         let (tell, tries) = mpsc::unbounded_channel();
         let tools = Tools {
             dial: Arc::new(Failing {
                 is_reached,
+                takes,
                 tries: tell,
             }),
             askers: Arc::new(Askers::new(Arc::<Prompts>::default())),
@@ -278,30 +290,138 @@ mod tests {
         assert!(begun + hour - last <= LONGEST_UNREACHED * 3 / 2);
     }
 
+    /// Ends the play: the actor rests.
+    async fn end(commands: &mpsc::Sender<Command>) {
+        let (done, is_done) = oneshot::channel();
+        commands.send(Command::Disconnect(done)).await.unwrap();
+        is_done.await.unwrap();
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_change_of_the_network_starts_the_next_try_at_once_and_disconnect_the_last() {
+    async fn a_change_of_the_network_brings_the_next_try_forward_and_disconnect_ends_it() {
         let mut here = reconnecting(true).await;
         let play = async {
             // By the sixth failure the pause is 16 s at least.
+            let mut last = Instant::now();
+            for _ in 0..6 {
+                last = here.tries.recv().await.unwrap();
+            }
+            for event in [Command::NetworkChanged, Command::Woke] {
+                let second = Duration::from_secs(1);
+                assert!(timeout(second, here.tries.recv()).await.is_err());
+                here.commands.send(event).await.unwrap();
+                let now = here.tries.recv().await.unwrap();
+                assert!(
+                    now - last <= FLOOR + Duration::from_millis(2),
+                    "{:?}",
+                    now - last
+                );
+                last = now;
+            }
+            let again = here.tries.recv().await.unwrap();
+            assert!(
+                again - last < Duration::from_secs(1),
+                "awake it begins anew"
+            );
+            end(&here.commands).await;
+        };
+        let (next, ()) = tokio::join!(here.actor.again(lost()), play);
+        assert!(matches!(next, Next::Rest));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_server_every_event_starts_the_next_try_at_once() {
+        let mut here = reconnecting(false).await;
+        let play = async {
             for _ in 0..6 {
                 here.tries.recv().await.unwrap();
             }
-            for event in [Command::NetworkChanged, Command::Woke] {
+            for event in [Command::NetworkChanged, Command::Connect(asker().0)] {
                 let second = Duration::from_secs(1);
                 assert!(timeout(second, here.tries.recv()).await.is_err());
                 let now = Instant::now();
                 here.commands.send(event).await.unwrap();
                 assert_eq!(here.tries.recv().await, Some(now));
             }
-            let now = Instant::now();
-            let again = here.tries.recv().await.unwrap();
-            assert!(again - now < Duration::from_secs(1), "awake it begins anew");
-            let (done, is_done) = oneshot::channel();
-            here.commands.send(Command::Disconnect(done)).await.unwrap();
-            is_done.await.unwrap();
+            end(&here.commands).await;
         };
-        let (next, ()) = tokio::join!(here.actor.again(lost()), play);
-        assert!(matches!(next, Next::Rest));
+        tokio::join!(here.actor.again(lost()), play);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_connects_in_a_loop_makes_no_storm_of_logins() {
+        // Of a server that fails, and of one that drops each connection at once.
+        for (brief, most) in [(0, 33), (9, 4)] {
+            let mut here = reconnecting(true).await;
+            here.actor.brief = brief;
+            let play = async {
+                let minute = Instant::now() + Duration::from_secs(60);
+                while Instant::now() < minute {
+                    let connect = Command::Connect(asker().0);
+                    here.commands.send(connect).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                end(&here.commands).await;
+            };
+            tokio::join!(here.actor.again(lost()), play);
+            let mut tries = 0;
+            while here.tries.try_recv().is_ok() {
+                tries += 1;
+            }
+            assert!((1..=most).contains(&tries), "{brief}: {tries}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_on_a_network_that_is_gone_is_made_again() {
+        let takes = Duration::from_secs(20);
+        let mut here = slowly_reconnecting(false, takes).await;
+        let play = async {
+            let begun = here.tries.recv().await.unwrap();
+            here.commands.send(Command::NetworkChanged).await.unwrap();
+            // A second event does not put it off.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            here.commands.send(Command::Woke).await.unwrap();
+            let again = here.tries.recv().await.unwrap();
+            assert_eq!((again - begun).as_secs(), 5);
+            // Nothing has happened since, so this one goes on to its end.
+            let third = here.tries.recv().await.unwrap();
+            assert!(third - again >= takes, "{:?}", third - again);
+            // One that fails by itself after an event is made again at once.
+            tokio::time::sleep(takes - Duration::from_secs(1)).await;
+            here.commands.send(Command::NetworkChanged).await.unwrap();
+            let fourth = here.tries.recv().await.unwrap();
+            let late = fourth - third - takes;
+            assert!(late < Duration::from_millis(10), "{late:?}");
+            end(&here.commands).await;
+        };
+        tokio::join!(here.actor.again(lost()), play);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_asked_somebody_is_not_given_up() {
+        let takes = Duration::from_secs(20);
+        let mut here = slowly_reconnecting(true, takes).await;
+        let askers = Arc::clone(&here.actor.askers);
+        let (person, mut events) = asker();
+        askers.join(person);
+        let play = async {
+            let begun = here.tries.recv().await.unwrap();
+            here.commands.send(Command::NetworkChanged).await.unwrap();
+            let prompt = Prompt {
+                kind: Question::Text,
+                text: "One-time password".to_owned(),
+                echo: false,
+            };
+            tokio::join!(askers.ask(prompt), async {
+                events.recv().await.unwrap();
+                drop(events);
+            });
+            let again = here.tries.recv().await.unwrap();
+            assert!(again - begun >= takes, "{:?}", again - begun);
+            end(&here.commands).await;
+        };
+        tokio::join!(here.actor.again(lost()), play);
     }
 
     #[test]
@@ -309,22 +429,6 @@ mod tests {
         let needs = |code| needs_the_user(&ApiError::new(code, "x"));
         assert!(needs(ErrorCode::AuthFailed) && needs(ErrorCode::HostKeyChanged));
         assert!(!needs(ErrorCode::ConnectFailed) && !needs(ErrorCode::AgentFailed));
-        let pause = jittered(FIRST_PAUSE);
-        assert!((FIRST_PAUSE..=FIRST_PAUSE * 3 / 2).contains(&pause));
-    }
-
-    #[test]
-    fn a_network_is_tried_every_two_seconds_and_a_server_less_and_less() {
-        let mut pauses = Pauses::default();
-        let millis = |pause: Duration| pause.as_millis();
-        let network: Vec<_> = (0..5).map(|_| millis(pauses.next(false))).collect();
-        assert_eq!(network, [500, 1_000, 2_000, 2_000, 2_000]);
-        let server: Vec<_> = (0..8).map(|_| millis(pauses.next(true))).collect();
-        assert_eq!(
-            server,
-            [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
-        );
-        assert_eq!(millis(pauses.next(false)), 2_000, "the network again");
     }
 
     #[test]

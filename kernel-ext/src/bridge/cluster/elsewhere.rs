@@ -1,7 +1,7 @@
 //! Requests about what lives on another node of the cluster: they are sent again there.
 //!
 //! Used by `proxy` and `websocket`. An agent answers `otherNode` and names the node; that is
-//! remembered for the run, so its next requests take the short way.
+//! remembered for the run, so its next requests take the short way while it is open.
 //! Invariants: a request goes to at most one other node; only a body that fits in memory is sent
 //! twice; where the node cannot be reached the agent's own answer stands, with the reason.
 
@@ -31,7 +31,8 @@ impl Cluster {
             return Ok(self.send(request).await?.map(Body::new));
         };
         let (request, copy) = keep(request).await?;
-        let request = match self.known_way(&thing).await {
+        let known = self.others().and_then(|others| others.known_way(&thing));
+        let request = match known {
             None => request,
             Some(link) => match link.send(request).await {
                 Ok(answer) => return Ok(answer.map(Body::new)),
@@ -62,13 +63,6 @@ impl Cluster {
                 Ok(answer::refusal(&error))
             }
         }
-    }
-
-    /// Returns the connection to the node that a thing is known to live on.
-    async fn known_way(&self, thing: &str) -> Option<Link> {
-        let others = self.others()?;
-        let host = others.place_of(thing)?;
-        others.link(&host).await.ok()
     }
 
     async fn way_to(&self, host: &str, thing: &str) -> Result<Link, ApiError> {

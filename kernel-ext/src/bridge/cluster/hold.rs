@@ -17,9 +17,9 @@ use tokio::{
 
 use super::{
     actor::{Actor, Command, Next, command},
-    again::{FIRST_PAUSE, jittered},
     arrive::Session,
     link::Link,
+    pauses::{FIRST_PAUSE, jittered},
     reach::{OtherBuild, Reached, reach},
     view::Waiting,
 };

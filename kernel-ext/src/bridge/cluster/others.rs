@@ -132,9 +132,20 @@ impl Others {
         Ok(way)
     }
 
-    /// Returns where a thing lives, as far as it was learnt.
-    pub(super) fn place_of(&self, thing: &str) -> Option<String> {
-        locked(&self.places).get(thing).cloned()
+    /// Returns the connection to the node where a thing lives, if both are at hand. Without the
+    /// connection the place is forgotten: nobody waits for a node that may be dead while the one we
+    /// are on can say what is stored, and whether the other is needed.
+    pub(super) fn known_way(&self, thing: &str) -> Option<Link> {
+        let host = locked(&self.places).get(thing).cloned()?;
+        let way = locked(&self.ways).get(&host).cloned();
+        let way = way.map(|way| way.borrow().clone());
+        match way {
+            Some(Reach::Open(link)) if link.is_open() => Some(link),
+            _ => {
+                locked(&self.places).remove(thing);
+                None
+            }
+        }
     }
 
     /// Remembers where a thing lives.
