@@ -22,8 +22,12 @@ const UNACKNOWLEDGED: u32 = 20_000;
 /// More addresses than this are not tried.
 const MOST_ADDRESSES: usize = 16;
 
-/// Connects, and sets the socket up for an interactive protocol.
-pub(crate) async fn connect(destination: &Destination) -> Result<TcpStream, SshError> {
+/// Connects to the host itself, whatever way leads there, and sets the socket up for an interactive protocol.
+///
+/// # Errors
+///
+/// [`SshError::Connect`] if no address takes the connection.
+pub async fn connect(destination: &Destination) -> Result<TcpStream, SshError> {
     let refused = |source| SshError::Connect {
         host: destination.hostname.clone(),
         port: destination.port,
