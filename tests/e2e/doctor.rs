@@ -131,18 +131,32 @@ fn json_has_the_same_findings() -> Result<()> {
 }
 
 #[test]
-fn a_host_that_does_not_answer_is_the_last_line() -> Result<()> {
+fn a_host_that_does_not_answer_is_told() -> Result<()> {
     let site = Site::new()?;
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     site.configure(port, "")?;
     let output = site.hpcclient(&["doctor"])?;
     assert_eq!(output.code, 1, "{}", output.text());
-    let (state, check, text) = lines(&output).pop().context("nothing")?;
-    assert_eq!((state.as_str(), check.as_str()), ("fail", "network"));
+    let (state, text) = line(&output, "network")?;
+    assert_eq!(state, "fail");
     let port = port.to_string();
     for words in [port.as_str(), "refused", "fix: ", "VPN"] {
         assert!(text.contains(words), "{words} is not in {text}");
     }
+    let (state, check, _) = lines(&output).pop().context("nothing")?;
+    assert_eq!((state.as_str(), check.as_str()), ("fail", "login"));
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_there_is_looked_at_though_no_other_can_be_made() -> Result<()> {
+    let site = Site::new()?;
+    site.connect()?;
+    let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+    site.configure(port, "")?;
+    let output = site.hpcclient(&["doctor"])?;
+    assert_eq!(line(&output, "network")?.0, "fail");
+    assert!(line(&output, "throughput").is_ok(), "{}", output.text());
     Ok(())
 }
 

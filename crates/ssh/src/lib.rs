@@ -1,6 +1,6 @@
 //! SSH: resolving a destination, verified host keys, login, and the stream to the agent with the agent's bootstrap.
 //!
-//! The bridge is the only caller. It resolves a [`Destination`], opens a [`Connection`], has the agent installed and
+//! The bridge and the doctor are the callers. The bridge resolves a [`Destination`], opens a [`Connection`], has the agent installed and
 //! started with [`Connection::ensure_agent`] and runs HTTP/2 over [`Connection::open_agent_stream`].
 //!
 //! Invariants: this is the only crate that knows the SSH library; nothing of it appears in a public signature. No
@@ -37,3 +37,4 @@ pub use destination::{Destination, DestinationOptions, StrictHostKeyChecking, Tr
 pub use error::{IdleCertificate, SshError};
 pub use facts::{CertificateFacts, LoginFacts};
 pub use prompt::{NoPrompts, Prompt, Prompter, Question, visible};
+pub use tcp::connect as reach;

@@ -2,6 +2,7 @@
 //!
 //! An address that the caller prefers has a head start, if the name has it: behind one name there may be many nodes.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::{Destination, SshError};
 
 /// How long an address has for itself before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(300);
-/// How long the name service may take.
+/// How long the name service may take, unless the destination has less time.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(15);
 /// How long sent data may stay without acknowledgement. Keepalives alone do not notice a link that died in an upload.
 #[cfg(target_os = "linux")]
@@ -21,17 +22,20 @@ const UNACKNOWLEDGED: u32 = 20_000;
 /// More addresses than this are not tried.
 const MOST_ADDRESSES: usize = 16;
 
-/// Connects, and sets the socket up for an interactive protocol.
-pub(crate) async fn connect(destination: &Destination) -> Result<TcpStream, SshError> {
+/// Connects to the host itself, whatever way leads there, and sets the socket up for an interactive protocol.
+///
+/// # Errors
+///
+/// [`SshError::Connect`] if no address takes the connection.
+pub async fn connect(destination: &Destination) -> Result<TcpStream, SshError> {
     let refused = |source| SshError::Connect {
         host: destination.hostname.clone(),
         port: destination.port,
         source,
     };
     let lookup = tokio::net::lookup_host((destination.hostname.as_str(), destination.port));
-    let addresses = tokio::time::timeout(LOOKUP_DEADLINE, lookup)
+    let addresses = look_up(lookup, destination.connect_timeout)
         .await
-        .map_err(|_| refused(timed_out("the name service did not answer")))?
         .map_err(refused)?;
     let addresses = in_order(addresses, destination.preferred_address);
     let stream = race(addresses, destination.connect_timeout)
@@ -42,6 +46,12 @@ pub(crate) async fn connect(destination: &Destination) -> Result<TcpStream, SshE
     rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED)
         .map_err(|error| refused(error.into()))?;
     Ok(stream)
+}
+
+async fn look_up<T>(lookup: impl Future<Output = io::Result<T>>, limit: Duration) -> io::Result<T> {
+    tokio::time::timeout(LOOKUP_DEADLINE.min(limit), lookup)
+        .await
+        .unwrap_or_else(|_| Err(timed_out("the name service did not answer")))
 }
 
 /// The addresses to try, the preferred one first.
@@ -94,6 +104,17 @@ mod tests {
         let preferred = in_order(all(), Some(address(20).ip()));
         assert_eq!(preferred.get(..2), Some(&[address(20), address(1)][..]));
         assert_eq!(in_order(all(), Some(IpAddr::from([10, 0, 9, 9]))), plain);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_name_service_takes_no_longer_than_the_destination_has() {
+        for (limit, waited) in [(4, 4), (60, 15)] {
+            let began = tokio::time::Instant::now();
+            let lookup = std::future::pending::<io::Result<()>>();
+            let late = look_up(lookup, Duration::from_secs(limit)).await;
+            assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert_eq!(began.elapsed().as_secs(), waited);
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! `hpcclient doctor`: everything between the user and the cluster, a line each, with what to do.
 //!
 //! From here outwards: this machine, the network, the login, the agent, its node, the speed of the
-//! way. What a later line needs and an earlier one found missing is not tried.
+//! way. What lies behind a login that failed is not tried.
 //! Invariants: it changes nothing but what `connect` changes; each line that is not `ok` has a fix.
 
 mod access;
@@ -55,12 +55,8 @@ async fn examine(asked: &str, offline: bool) -> Vec<Finding> {
     let Some(target) = target.filter(|_| !offline) else {
         return findings;
     };
-    let network = network::look(&target.destination).await;
-    let is_reachable = network.state != State::Fail;
-    findings.push(network);
-    if !is_reachable {
-        return findings;
-    }
+    // What it finds missing may not be needed: the bridge may be connected already.
+    findings.push(network::look(&target.destination).await);
     match connect(&target.name).await {
         Ok((agent, status)) => {
             findings.extend(access::look(&target, &status).await);

@@ -68,7 +68,7 @@ async fn resolve(config: &Config, asked: &str) -> Result<Target, ApiError> {
         let fix = "`ssh -G` with the same name shows what ssh makes of it";
         ApiError::new(ErrorCode::BadRequest, error.to_string()).hint(fix)
     })?;
-    let known = config.clusters.get(&name);
+    let known = config.cluster(&name);
     let renews = known.is_some_and(|known| known.renew_command.is_some());
     Ok(Target {
         name,
@@ -227,6 +227,22 @@ mod tests {
         );
         let note = findings.iter().find(|one| one.state == State::Warn);
         assert!(note.is_some_and(|one| one.detail.contains("BindAddress")));
+    }
+
+    #[tokio::test]
+    async fn another_account_of_a_cluster_has_the_clusters_command() {
+        let known = config::ClusterConfig {
+            ssh_config: Some("/dev/null".into()),
+            renew_command: Some(vec!["renew".to_owned()]),
+            ..Default::default()
+        };
+        let config = Config {
+            clusters: [("site".to_owned(), known)].into(),
+            ..Default::default()
+        };
+        for name in ["site", "bob@site"] {
+            assert!(resolve(&config, name).await.unwrap().renews, "{name}");
+        }
     }
 
     #[tokio::test]
