@@ -209,6 +209,10 @@ impl Prompter for Askers {
             let _ = asker.try_send(ConnectEvent::Progress { message });
         }
     }
+
+    fn is_anybody_there(&self) -> bool {
+        self.first().is_some()
+    }
 }
 
 const fn kind_of(question: &Question) -> PromptKind {
