@@ -26,6 +26,7 @@ use russh::keys::{HashAlg, PrivateKey, PublicKey};
 use russh::{MethodKind, MethodSet, client::AuthResult};
 
 use crate::error::IdleCertificate;
+use crate::prompt::SOME_QUESTION;
 use crate::session::Session;
 use crate::{Destination, LoginFacts, Prompter, SshError};
 use candidates::{Candidate, Found};
@@ -255,6 +256,9 @@ impl Login<'_> {
                 MethodKind::Password if may_ask => return Some(Attempt::Password),
                 MethodKind::KeyboardInteractive | MethodKind::Password if !spent => {
                     self.needs_person = true;
+                    if !self.prompter.is_anybody_there() {
+                        self.prompter.missed(SOME_QUESTION);
+                    }
                 }
                 _ => {}
             }

@@ -100,6 +100,9 @@ impl Openssh {
             }
         };
         process.end().await;
+        if questions.asked.is_unattended {
+            prompter.missed(SOME_QUESTION);
+        }
         Err(process.said(|said| said.error(destination, &questions.asked, &noise)))
     }
 

@@ -54,7 +54,13 @@ pub trait Prompter: Send + Sync {
     fn is_anybody_there(&self) -> bool {
         true
     }
+
+    /// Tells what would have been asked, had anybody been there.
+    fn missed(&self, _question: &str) {}
 }
+
+/// What is missed where no dialogue was begun, so that its question is not known.
+pub(crate) const SOME_QUESTION: &str = "a password or a code";
 
 /// Nobody: every question stays without an answer.
 #[derive(Clone, Copy, Debug, Default)]

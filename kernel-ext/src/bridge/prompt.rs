@@ -211,7 +211,11 @@ impl Prompter for Askers {
     }
 
     fn is_anybody_there(&self) -> bool {
-        self.first().is_some()
+        self.first(&[]).is_some()
+    }
+
+    fn missed(&self, question: &str) {
+        *locked(&self.unheard) = Some(question.to_owned());
     }
 }
 

@@ -34,4 +34,8 @@ impl Prompter for Named {
     fn is_anybody_there(&self) -> bool {
         self.prompter.is_anybody_there()
     }
+
+    fn missed(&self, question: &str) {
+        self.prompter.missed(question);
+    }
 }
