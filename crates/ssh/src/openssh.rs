@@ -26,7 +26,7 @@ use crate::builtin::SSH_THERE;
 use crate::builtin::{HELLO_DEADLINE, MOST_NOISE, split_hello};
 use crate::connection::{AgentLine, AgentStream, NodeOptions, NodeStream, Route, Workshop};
 use crate::exec::Output;
-use crate::prompt::{visible, visible_end};
+use crate::prompt::{SOME_QUESTION, visible, visible_end};
 use crate::{AgentBinary, Destination, LoginFacts, Prompter, SshError};
 use process::Process;
 use questions::Questions;
