@@ -26,6 +26,7 @@ mod registry;
 mod renew;
 mod server;
 pub mod ssh;
+pub mod ssh_agents;
 mod websocket;
 
 use std::{
@@ -48,6 +49,7 @@ use self::{
     place::{Lock, Place},
     registry::Registry,
     server::Shared,
+    ssh_agents::SshAgents,
 };
 
 pub(crate) use self::cluster::now_ms;
@@ -65,6 +67,7 @@ pub async fn serve(
     place: &Place,
     lock: &Lock,
     dial: Arc<dyn Dial>,
+    ssh_agents: Arc<SshAgents>,
     stop: CancellationToken,
 ) -> Result<(), ApiError> {
     let (port, sockets) = server::listen_for_site()?;
@@ -94,6 +97,7 @@ pub async fn serve(
     let site = Arc::new(Control {
         token,
         registry: registry_here,
+        ssh_agents,
     });
     server::serve(sockets, port, &site, &shared);
     let registry_here = Arc::clone(&registry);

@@ -145,6 +145,7 @@ impl Config {
             ssh_config: known.ssh_config.map(expand_home),
             certificate_file: known.certificate_file.map(expand_home),
             transport: known.transport.into(),
+            environment_agent: None,
         }
     }
 

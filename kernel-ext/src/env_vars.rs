@@ -45,6 +45,9 @@ pub const DISPLAY: &str = "DISPLAY";
 /// Set where there is a Wayland display, so that a browser can be opened.
 pub const WAYLAND_DISPLAY: &str = "WAYLAND_DISPLAY";
 
+/// The ssh-agent's socket, for `renew_command`.
+pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
+
 /// Set by who wants no colours; see no-color.org.
 pub const NO_COLOR: &str = "NO_COLOR";
 

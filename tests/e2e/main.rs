@@ -25,4 +25,5 @@ mod openssh;
 mod otp;
 mod policies;
 mod shell;
+mod ssh_agent;
 mod storage;

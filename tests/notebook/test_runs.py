@@ -391,6 +391,17 @@ def test_the_session_ends_with_the_process_unless_a_run_was_left(fake, rpc):
     assert len(fake.seen("DELETE")) == 1
 
 
+@pytest.mark.parametrize(
+    ("socket", "said"),
+    [("/run/agent", b'{"sshAuthSock": "/run/agent"}'), ("agent", b"{}"), ("", b"{}")],
+)
+def test_the_bridge_is_told_of_this_sessions_ssh_agent(fake, rpc, monkeypatch, socket, said):
+    monkeypatch.setenv("SSH_AUTH_SOCK", socket)
+    fake.events = [{"type": "connected", "cluster": {"name": "unit"}}]
+    rpc.connect()
+    assert ("POST", "/v1/clusters/unit/connect", said) in fake.requests
+
+
 def test_status_and_a_destination_with_odd_characters(fake, rpc):
     assert rpc.status()["state"] == "connected"
     fake.events = [{"type": "connected", "cluster": {"name": "x"}}]

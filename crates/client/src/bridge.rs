@@ -1,7 +1,8 @@
 //! The bridge's control API: clusters, logins, prompts, pages.
 
 use hpcclient_protocol::bridge::{
-    BridgeAddress, BridgeStatus, ConnectEvent, LoginPageRequest, PageAddress, PromptAnswer,
+    BridgeAddress, BridgeStatus, ConnectEvent, ConnectRequest, LoginPageRequest, PageAddress,
+    PromptAnswer,
 };
 use reqwest::Method;
 
@@ -52,14 +53,13 @@ impl Bridge {
             .await
     }
 
-    /// Connects a cluster; whoever reads the events answers the prompts in them.
+    /// Connects a cluster; whoever reads the events answers the prompts in them. The ssh-agent of
+    /// this process's environment serves the login.
     ///
     /// # Errors
     /// As every request.
     pub async fn connect(&self, cluster: &str) -> Result<ConnectEvents, ClientError> {
-        let path = format!("v1/clusters/{}/connect", segment(cluster));
-        let request = self.endpoint.request(Method::POST, &path);
-        self.endpoint.open(request).await.map(Ndjson::new)
+        self.log_in(cluster, "connect").await
     }
 
     /// Runs the cluster's `renew_command`, and connects the cluster if it is not connected.
@@ -67,8 +67,17 @@ impl Bridge {
     /// # Errors
     /// `BadRequest` when there is no such command, `Conflict` when it runs; else as every request.
     pub async fn renew(&self, cluster: &str) -> Result<ConnectEvents, ClientError> {
-        let path = format!("v1/clusters/{}/renew", segment(cluster));
-        let request = self.endpoint.request(Method::POST, &path);
+        self.log_in(cluster, "renew").await
+    }
+
+    async fn log_in(&self, cluster: &str, verb: &str) -> Result<ConnectEvents, ClientError> {
+        let path = format!("v1/clusters/{}/{verb}", segment(cluster));
+        let socket = std::env::var("SSH_AUTH_SOCK").ok();
+        let body = ConnectRequest {
+            // What is no absolute path means nothing in another process.
+            ssh_auth_sock: socket.filter(|socket| socket.starts_with('/')),
+        };
+        let request = self.endpoint.request(Method::POST, &path).json(&body);
         self.endpoint.open(request).await.map(Ndjson::new)
     }
 

@@ -220,6 +220,15 @@ pub struct PageAddress {
     pub url: String,
 }
 
+/// The body of `POST /v1/clusters/{name}/connect` and `…/renew`, which may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectRequest {
+    /// The `SSH_AUTH_SOCK` of whoever asks, an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_auth_sock: Option<String>,
+}
+
 /// The body of `POST /v1/login-page`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

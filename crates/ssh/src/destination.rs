@@ -47,6 +47,8 @@ pub struct DestinationOptions {
     pub certificate_file: Option<PathBuf>,
     /// What speaks SSH.
     pub transport: TransportChoice,
+    /// The ssh-agent's socket that takes the place of this process's `SSH_AUTH_SOCK`.
+    pub environment_agent: Option<PathBuf>,
 }
 
 /// What is to speak SSH.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import os
 from typing import Any
 from urllib.parse import quote
 
@@ -48,7 +49,7 @@ def _log_in(cluster: str, verb: str, patience: float) -> dict[str, Any]:
     path = f"/v1/clusters/{in_url(cluster)}/{verb}"
     answer = None
     try:
-        answer = _http.request("POST", path, timeout=patience)
+        answer = _http.request("POST", path, _environment(), timeout=patience)
         while True:
             data = answer.read_some()
             if not data:
@@ -77,6 +78,12 @@ def _log_in(cluster: str, verb: str, patience: float) -> dict[str, Any]:
         status.clear()
         if answer:
             answer.close()
+
+
+def _environment() -> dict[str, str]:
+    """Returns what the bridge, which may be older than this session, is to know of it."""
+    socket = os.environ.get("SSH_AUTH_SOCK", "")
+    return {"sshAuthSock": socket} if os.path.isabs(socket) else {}
 
 
 def _ask(prompt: dict[str, Any]) -> None:

@@ -57,10 +57,29 @@ pub(crate) fn lines<T: Serialize + Send + 'static>(events: mpsc::Receiver<T>) ->
 
 /// Reads a control request's JSON body.
 pub(crate) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let bytes = axum::body::to_bytes(body, BODY_LIMIT).await;
-    let bytes = bytes
-        .map_err(|_| ApiError::new(ErrorCode::TooLarge, "the body is too long or was cut off"))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    parse(&read(body).await?)
+}
+
+/// Reads a control request's JSON body, which may be left out.
+pub(crate) async fn read_optional_json<T: DeserializeOwned + Default>(
+    body: Body,
+) -> Result<T, ApiError> {
+    let bytes = read(body).await?;
+    if bytes.is_empty() {
+        Ok(T::default())
+    } else {
+        parse(&bytes)
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, ApiError> {
+    axum::body::to_bytes(body, BODY_LIMIT)
+        .await
+        .map_err(|_| ApiError::new(ErrorCode::TooLarge, "the body is too long or was cut off"))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| {
         ApiError::new(
             ErrorCode::BadRequest,
             "the body is not what this path takes",

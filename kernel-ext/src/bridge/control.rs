@@ -1,20 +1,21 @@
 //! The control API: clusters, logins, prompts, and the way to each cluster's agent.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use axum::http::{Method, Request};
 use hpcclient_protocol::{
     ApiError, ErrorCode,
-    bridge::{LoginPageRequest, PageAddress, Theme},
+    bridge::{ConnectRequest, LoginPageRequest, PageAddress, Theme},
 };
 use hyper::body::Incoming;
 
 use super::{
-    answer::{Answer, json, lines, no_content, read_json},
+    answer::{Answer, json, lines, no_content, read_json, read_optional_json},
     guard, logins, prompt, proxy,
     registry::{self, Registry},
     renew,
     server::Site,
+    ssh_agents::SshAgents,
 };
 use crate::config::DEFAULT;
 
@@ -23,6 +24,7 @@ use crate::config::DEFAULT;
 pub(crate) struct Control {
     pub(crate) token: String,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) ssh_agents: Arc<SshAgents>,
 }
 
 impl Site for Control {
@@ -63,7 +65,7 @@ impl Site for Control {
             }
             (&Method::POST, ["v1", "clusters", name, verb]) => {
                 let name = logins::name(&self.registry, name).await?;
-                self.cluster(&name, verb).await
+                self.cluster(&name, verb, request.into_body()).await
             }
             _ => Err(not_found()),
         }
@@ -71,14 +73,19 @@ impl Site for Control {
 }
 
 impl Control {
-    async fn cluster(&self, name: &str, verb: &str) -> Result<Answer, ApiError> {
+    async fn cluster(&self, name: &str, verb: &str, body: Incoming) -> Result<Answer, ApiError> {
         match verb {
-            "connect" => logins::connect(&self.registry, name).await,
+            "connect" => {
+                self.remember_ssh_agent(name, body).await?;
+                logins::connect(&self.registry, name).await
+            }
             "renew" => {
+                self.remember_ssh_agent(name, body).await?;
                 let (asker, events) = prompt::asker();
                 let config = registry::load_config().await?;
                 let cluster = self.registry.cluster(name);
-                renew::start(&config, cluster, asker, &self.registry.shared)?;
+                let ssh_agent = self.ssh_agents.of(name).await;
+                renew::start(&config, cluster, asker, &self.registry.shared, ssh_agent)?;
                 Ok(lines(events))
             }
             "disconnect" => {
@@ -90,6 +97,12 @@ impl Control {
             "page" => logins::page(&self.registry, name).await,
             _ => Err(not_found()),
         }
+    }
+
+    async fn remember_ssh_agent(&self, cluster: &str, body: Incoming) -> Result<(), ApiError> {
+        let asked: ConnectRequest = read_optional_json(axum::body::Body::new(body)).await?;
+        let socket = asked.ssh_auth_sock.map(PathBuf::from);
+        self.ssh_agents.remember(cluster, socket).await
     }
 
     /// Returns a URL of the login page. Where no cluster is the default, the page asks which.

@@ -5,7 +5,7 @@
 //! Invariants: it runs on request only, without a shell and without a stdin; it ends with the one
 //! who asked, and after [`DEADLINE`]; then whatever it started ends too.
 
-use std::{process::Stdio, time::Duration};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use hpcclient_protocol::{ApiError, ErrorCode, bridge::ConnectEvent};
 use hpcclient_ssh::visible;
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{cluster::Cluster, server::Shared};
-use crate::config::Config;
+use crate::{config::Config, env_vars};
 
 /// How long the command may take.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -36,6 +36,7 @@ pub(crate) fn start(
     cluster: Cluster,
     asker: mpsc::Sender<ConnectEvent>,
     shared: &Shared,
+    ssh_agent: Option<PathBuf>,
 ) -> Result<(), ApiError> {
     let name = cluster.name();
     let command = config.cluster(name);
@@ -52,6 +53,7 @@ pub(crate) fn start(
     let mut command = Command::new(program);
     command
         .args(arguments)
+        .envs(ssh_agent.map(|socket| (env_vars::SSH_AUTH_SOCK, socket)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -17,8 +17,8 @@ use hpcclient_protocol::{
     status::AgentHello,
 };
 use hpcclient_ssh::{
-    AgentBinary, AgentLine, Connection, Destination, NoPrompts, NodeOptions, NodeStream, Prompter,
-    SshError, Workshop, visible,
+    AgentBinary, AgentLine, Connection, Destination, DestinationOptions, NoPrompts, NodeOptions,
+    NodeStream, Prompter, SshError, Workshop, visible,
 };
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ use super::{
     agent_binary,
     node::{AgentEnd, Dial, Dialled, NoLogin, Node, Way, is_host_name},
     place::Place,
+    ssh_agents::SshAgents,
 };
 use crate::config::Config;
 
@@ -38,8 +39,18 @@ const PROBE: Duration = Duration::from_millis(2_500);
 const QUICK: Duration = Duration::from_secs(4);
 
 /// Logs in over SSH.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ssh;
+#[derive(Clone, Debug)]
+pub struct Ssh {
+    agents: Arc<SshAgents>,
+}
+
+impl Ssh {
+    /// Logs in with these ssh-agents where the configuration leaves it to the environment.
+    #[must_use]
+    pub const fn new(agents: Arc<SshAgents>) -> Self {
+        Self { agents }
+    }
+}
 
 impl Dial for Ssh {
     fn dial<'a>(
@@ -50,9 +61,13 @@ impl Dial for Ssh {
     ) -> BoxFuture<'a, Result<Dialled, NoLogin>> {
         Box::pin(async move {
             let (config, agent) = read_setup().await.map_err(NoLogin::reached)?;
-            let destination = Destination::resolve(&config.destination(cluster)).await;
-            let mut destination =
-                destination.map_err(|error| NoLogin::reached(to_api_error(&error, cluster)))?;
+            let options = DestinationOptions {
+                environment_agent: self.agents.of(cluster).await,
+                ..config.destination(cluster)
+            };
+            let mut destination = Destination::resolve(&options)
+                .await
+                .map_err(|error| NoLogin::reached(to_api_error(&error, cluster)))?;
             destination.preferred_address = way.near;
             if way.is_again {
                 destination.connect_timeout = destination.connect_timeout.min(QUICK);

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::bridge::{ensure, place::Place, serve, ssh::Ssh};
+use crate::bridge::{ensure, place::Place, serve, ssh::Ssh, ssh_agents::SshAgents};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -59,7 +59,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         ];
         let [terminate, interrupt] = &mut signals;
         let token = stop.clone();
-        let mut serving = std::pin::pin!(serve(&place, &lock, Arc::new(Ssh), stop));
+        let agents = Arc::new(SshAgents::default());
+        let dial = Arc::new(Ssh::new(Arc::clone(&agents)));
+        let mut serving = std::pin::pin!(serve(&place, &lock, dial, agents, stop));
         loop {
             tokio::select! {
                 served = &mut serving => return served.map_err(anyhow::Error::from),

@@ -5,9 +5,11 @@ use hpcclient_protocol::{
     bridge::{ClusterState, ConnectEvent},
 };
 
+use tokio::io::AsyncWriteExt as _;
+
 use crate::{
     Running, eventually,
-    raw::{exchange, status},
+    raw::{exchange, head, send, status},
 };
 
 async fn get(running: &Running, path: &str) -> u16 {
@@ -194,5 +196,33 @@ async fn disconnect_ends_the_connection_for_good() {
     assert_eq!(get(&running, "/c/c/v1/request").await, 409);
     assert_eq!(running.site.dials(), 1);
     running.client.stop().await.unwrap();
+    running.end().await;
+}
+
+#[tokio::test]
+async fn the_ssh_agent_of_who_connects_is_a_whole_path_or_is_left_out() {
+    let running = Running::start().await;
+    let host = format!("127.0.0.1:{}", running.port());
+    let origin = format!("http://{host}");
+    let token = format!("Bearer {}", running.address.token);
+    for (body, expected) in [
+        (r#"{"sshAuthSock":"agent.sock"}"#, 400),
+        ("agent.sock", 400),
+        ("", 200),
+        ("{}", 200),
+        (r#"{"sshAuthSock":"/not/there"}"#, 200),
+    ] {
+        let length = body.len().to_string();
+        let headers = [
+            ("Host", host.as_str()),
+            ("Authorization", token.as_str()),
+            ("Origin", origin.as_str()),
+            ("Content-Length", length.as_str()),
+        ];
+        let request = "POST /v1/clusters/c/connect";
+        let mut stream = send(running.port(), request, &headers).await;
+        stream.write_all(body.as_bytes()).await.unwrap();
+        assert_eq!(status(&head(&mut stream).await), expected, "{body}");
+    }
     running.end().await;
 }

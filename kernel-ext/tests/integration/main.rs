@@ -60,7 +60,10 @@ impl Running {
         let (place_there, dial, token) = (place.clone(), Arc::clone(&site), stop.clone());
         tasks.spawn(async move {
             let lock = place_there.lock().unwrap().unwrap();
-            serve(&place_there, &lock, dial, token).await.unwrap();
+            let agents = Arc::default();
+            serve(&place_there, &lock, dial, agents, token)
+                .await
+                .unwrap();
         });
         let address = eventually(async || place.running().unwrap()).await;
         let client = Bridge::new(&address).unwrap();

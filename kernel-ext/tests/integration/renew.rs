@@ -1,6 +1,6 @@
 //! `renew_command`: run when asked for, shown as it goes, ended with the one who asked.
 
-use std::{path::Path, process::Command};
+use std::{os::unix::net::UnixListener, path::Path, process::Command};
 
 use crate::eventually;
 
@@ -64,6 +64,32 @@ async fn the_command_runs_as_it_is_written_and_a_login_follows() {
         !is_done && said.contains("cannot reach 127.0.0.1"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn the_ssh_agent_is_the_askers_and_not_the_one_of_who_started_the_bridge() {
+    let home = Home::new(r#"renew_command = ["sh", "-c", "echo \"agent: $SSH_AUTH_SOCK|\""]"#);
+    let socket = |name: &str| home.0.path().join(name);
+    let _agents = ["old", "new"].map(|name| UnixListener::bind(socket(name)).unwrap());
+    let says = async |given: &Path| {
+        let mut command = hpcclient(home.0.path(), &["renew", "leo"]);
+        command.env("SSH_AUTH_SOCK", given);
+        let ended = tokio::task::spawn_blocking(move || command.output().unwrap()).await;
+        let said = ended.unwrap();
+        String::from_utf8([said.stdout, said.stderr].concat()).unwrap()
+    };
+    // What is not there, and nothing, leave what was.
+    for (given, used) in [
+        (socket("old"), "old"),
+        (socket("new"), "new"),
+        (socket("gone"), "new"),
+        ("".into(), "new"),
+        ("relative".into(), "new"),
+    ] {
+        let said = says(&given).await;
+        let wanted = format!("agent: {}|", socket(used).display());
+        assert!(said.contains(&wanted), "{}: {said}", given.display());
+    }
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ pub(super) fn assemble(
         port: resolved.port.unwrap_or(22),
         host_key_alias: settings.host_key_alias.as_deref(),
         jump: settings.proxy_jump.as_deref(),
+        environment_agent: options.environment_agent.as_deref(),
     };
     let proxy = |text: &Option<String>| {
         let expanded = text.as_deref().map(|text| tokens.proxy(text));

@@ -203,6 +203,7 @@ impl<'a> Reader<'a> {
             port: self.settings.port.unwrap_or(22),
             host_key_alias: self.settings.host_key_alias.as_deref(),
             jump: self.settings.proxy_jump.as_deref(),
+            environment_agent: None,
         };
         let exec = |command: &str| {
             let line = tokens.command(command);

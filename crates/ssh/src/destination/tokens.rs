@@ -3,7 +3,7 @@
 //! Invariants: what a shell will read holds only names that [`Address::check`] let through.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha1::{Digest as _, Sha1};
 
@@ -24,6 +24,8 @@ pub(super) struct Tokens<'a> {
     pub(super) port: u16,
     pub(super) host_key_alias: Option<&'a str>,
     pub(super) jump: Option<&'a str>,
+    /// What takes the place of `SSH_AUTH_SOCK`.
+    pub(super) environment_agent: Option<&'a Path>,
 }
 
 impl Tokens<'_> {
@@ -42,15 +44,18 @@ impl Tokens<'_> {
     pub(super) fn agent_socket(&self, setting: Option<&str>) -> Option<PathBuf> {
         let variable = match setting {
             Some("none") => return None,
-            None | Some("SSH_AUTH_SOCK") => "SSH_AUTH_SOCK",
+            None | Some("SSH_AUTH_SOCK" | "${SSH_AUTH_SOCK}") => "SSH_AUTH_SOCK",
             Some(value) => match value.strip_prefix('$') {
                 Some(name) if !name.starts_with('{') => name,
                 _ => return Some(self.path(value)),
             },
         };
-        std::env::var_os(variable)
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
+        let given = self.environment_agent.map(Path::to_owned);
+        given.filter(|_| variable == "SSH_AUTH_SOCK").or_else(|| {
+            std::env::var_os(variable)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+        })
     }
 
     /// Expands a `ProxyCommand` or `ProxyJump`.
@@ -204,6 +209,7 @@ mod tests {
             port: 2222,
             host_key_alias: None,
             jump: None,
+            environment_agent: None,
         }
     }
 
@@ -232,6 +238,26 @@ mod tests {
             tokens.agent_socket(Some("~/agent")),
             Some(PathBuf::from("/home/me/agent"))
         );
+    }
+
+    #[test]
+    fn the_agent_that_was_given_stands_for_the_environments_and_for_no_other() {
+        let local = local();
+        let mut tokens = tokens(&local);
+        let given = Path::new("/run/user/1000/agent");
+        tokens.environment_agent = Some(given);
+        for of_the_environment in [
+            None,
+            Some("SSH_AUTH_SOCK"),
+            Some("$SSH_AUTH_SOCK"),
+            Some("${SSH_AUTH_SOCK}"),
+        ] {
+            let agent = tokens.agent_socket(of_the_environment);
+            assert_eq!(agent.as_deref(), Some(given));
+        }
+        for other in ["none", "/agent", "$NOT_SET_ANYWHERE"] {
+            assert_ne!(tokens.agent_socket(Some(other)).as_deref(), Some(given));
+        }
     }
 
     #[test]

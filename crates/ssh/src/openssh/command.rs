@@ -49,6 +49,9 @@ pub(super) fn command(
         // With the programs that it starts, so that they end together.
         .process_group(0)
         .kill_on_drop(true);
+    if let Some(agent) = &destination.options.environment_agent {
+        command.env("SSH_AUTH_SOCK", agent);
+    }
     // Before OpenSSH 8.4 a display was what made it ask by a program.
     if std::env::var_os("DISPLAY").is_none() {
         command.env("DISPLAY", ":0");
@@ -168,6 +171,26 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[tokio::test]
+    async fn it_is_told_which_ssh_agent_is_the_environments() {
+        let agent = |environment_agent| DestinationOptions {
+            destination: "me@login.example".to_owned(),
+            ssh_config: Some("/dev/null".into()),
+            environment_agent,
+            ..DestinationOptions::default()
+        };
+        for given in [Some("/run/agent".into()), None] {
+            let destination = Destination::resolve(&agent(given.clone())).await.unwrap();
+            let command = command(&destination, Path::new("/askpass")).unwrap();
+            let mut set = command.as_std().get_envs();
+            let told = set.find(|(name, _)| *name == "SSH_AUTH_SOCK");
+            let told = told
+                .and_then(|(_, value)| value)
+                .map(std::path::PathBuf::from);
+            assert_eq!(told, given);
+        }
     }
 
     #[test]
