@@ -5,6 +5,7 @@
 //!
 //! Not here: the tokens in the command, which are replaced when the destination is resolved.
 
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -31,7 +32,11 @@ const FAREWELL: Duration = Duration::from_millis(100);
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Starts the program; `stop` and the end of the stream end it.
-pub(super) fn start(command: &str, tasks: &Tasks) -> Result<Reached, SshError> {
+pub(super) fn start(
+    command: &str,
+    ssh_agent: Option<&Path>,
+    tasks: &Tasks,
+) -> Result<Reached, SshError> {
     let failed = |source| SshError::Io {
         step: "cannot start the ProxyCommand".to_owned(),
         source,
@@ -41,6 +46,7 @@ pub(super) fn start(command: &str, tasks: &Tasks) -> Result<Reached, SshError> {
     let mut child = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()))
         .arg("-c")
         .arg(format!("exec {command}"))
+        .envs(ssh_agent.map(|socket| ("SSH_AUTH_SOCK", socket)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -151,7 +151,8 @@ impl Way {
             });
         }
         if let Some(command) = &host.proxy_command {
-            return proxy_command::start(command, &self.tasks);
+            let ssh_agent = host.options.environment_agent.as_deref();
+            return proxy_command::start(command, ssh_agent, &self.tasks);
         }
         let stream = tcp::connect(host).await?;
         Ok(Reached {

@@ -183,7 +183,7 @@ mod tests {
         };
         for given in [Some("/run/agent".into()), None] {
             let destination = Destination::resolve(&agent(given.clone())).await.unwrap();
-            let command = command(&destination, Path::new("/askpass")).unwrap();
+            let command = command(&destination, Path::new("/askpass"), true).unwrap();
             let mut set = command.as_std().get_envs();
             let told = set.find(|(name, _)| *name == "SSH_AUTH_SOCK");
             let told = told
