@@ -22,8 +22,6 @@ const DEBIAN: &[(&str, &str)] = &[
     ("/usr/share/fonts/truetype/dejavu", "fonts-dejavu-core"),
     ("/usr/bin/objdump", "binutils"),
     ("/usr/bin/oathtool", "oathtool"),
-    ("/usr/bin/tcsh", "tcsh"),
-    ("/usr/bin/fish", "fish"),
     ("/usr/bin/ip", "iproute2"),
     ("/usr/share/doc/libpam-oath/copyright", "libpam-oath"),
 ];
