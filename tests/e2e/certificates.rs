@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use hpcclient_tests::{Env, Setup, Site, user_name};
+use hpcclient_tests::{Env, Setup, Site, run_spec, user_name};
 
 /// Signs the user's key, good for such a time as `ssh-keygen -V` reads it.
 fn sign(env: &Env, validity: &str) -> Result<()> {
@@ -58,6 +58,12 @@ fn a_certificate_is_shown_and_renewed_when_it_has_ended() -> Result<()> {
     );
     let status = site.hpcclient(&["status"])?.success()?.text();
     assert!(status.contains("certificate valid 3 h"), "{status}");
+    let page = site.hpcclient(&["open", "--print"])?.success()?.text();
+    let page = page
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"));
+    let page = page.unwrap_or_default();
+    run_spec(env, "certificate.spec.mjs", &[("PAGE", page)])?;
 
     // The connection outlives its certificate; the next login does not.
     sign(env, "-5h:-3h")?;

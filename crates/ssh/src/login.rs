@@ -305,6 +305,12 @@ impl Login<'_> {
                 found.agent = keys;
             }
         }
+        for file in found.files.iter().filter(|file| file.is_unreadable) {
+            self.tried.push(format!(
+                "key {} (not understood: put it into the ssh-agent, or set `transport = \"openssh\"`)",
+                file.path.display()
+            ));
+        }
         let (list, idle) = found.in_order(SystemTime::now());
         for certificate in &idle {
             tracing::info!(%certificate, "not offered");

@@ -1,7 +1,7 @@
 //! Holds [`super::config_file`] against the installed `ssh -G`: whatever is honoured, both have to read alike.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -133,9 +133,21 @@ struct Both {
     by_parser: (Settings, Destination),
 }
 
+/// What `ssh` takes for the home, whatever `HOME` says.
+fn home_of_passwd() -> PathBuf {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let mut getent = std::process::Command::new("getent");
+    let output = getent.args(["passwd", &uid]).output().unwrap();
+    let line = String::from_utf8(output.stdout).unwrap();
+    line.split(':').nth(5).unwrap().into()
+}
+
 async fn read(config: &Path, asked: &str) -> Both {
     let asked = Address::parse(asked).unwrap();
-    let local = Local::here().await;
+    let local = Local {
+        home: home_of_passwd(),
+        ..Local::here().await
+    };
     let options = DestinationOptions::default();
     let by_ssh = openssh::settings(&asked, Some(config)).await.unwrap();
     let by_parser = config_file::settings(&asked, Some(config), &local).await;

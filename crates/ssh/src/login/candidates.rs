@@ -240,6 +240,7 @@ mod tests {
             public: Some(key.public_key().clone()),
             plain: (!locked).then(|| Arc::new(key.clone())),
             has_private: true,
+            is_unreadable: false,
         }
     }
 

@@ -18,6 +18,9 @@ pub(super) struct KeyFile {
     pub(super) plain: Option<Arc<PrivateKey>>,
     /// Whether there is a private key in the file, locked or not. Without one it only names a key of the ssh-agent.
     pub(super) has_private: bool,
+    /// Whether there is a private key that the library does not understand. The ssh-agent or the `ssh` program may:
+    /// one in 256 of the ECDSA keys that OpenSSH writes has a number that is too short for the library.
+    pub(super) is_unreadable: bool,
 }
 
 /// Reads the files that exist and hold keys.
@@ -39,6 +42,7 @@ fn read_one(path: PathBuf) -> Option<KeyFile> {
             public: Some(public),
             plain: None,
             has_private: false,
+            is_unreadable: false,
         });
     };
     match russh::keys::decode_secret_key(&text, None) {
@@ -46,6 +50,7 @@ fn read_one(path: PathBuf) -> Option<KeyFile> {
             public: Some(key.public_key().clone()),
             plain: Some(Arc::new(key)),
             has_private: true,
+            is_unreadable: false,
             path,
         }),
         Err(russh::keys::Error::KeyIsEncrypted) => {
@@ -58,8 +63,16 @@ fn read_one(path: PathBuf) -> Option<KeyFile> {
                 public,
                 plain: None,
                 has_private: true,
+                is_unreadable: false,
             })
         }
+        Err(_) if text.contains("PRIVATE KEY-----") => Some(KeyFile {
+            public: beside(),
+            path,
+            plain: None,
+            has_private: false,
+            is_unreadable: true,
+        }),
         Err(_) => {
             let public = load_public_key(&path).ok()?;
             Some(KeyFile {
@@ -67,6 +80,7 @@ fn read_one(path: PathBuf) -> Option<KeyFile> {
                 public: Some(public),
                 plain: None,
                 has_private: false,
+                is_unreadable: false,
             })
         }
     }
@@ -104,15 +118,26 @@ mod tests {
         let public = key.public_key().to_openssh().unwrap();
         std::fs::write(at("only.pub"), public).unwrap();
         std::fs::write(at("noise"), "not a key").unwrap();
+        let damaged =
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
+        std::fs::write(at("damaged"), damaged).unwrap();
+        std::fs::copy(at("only.pub"), at("damaged.pub")).unwrap();
 
         let found = read(
-            ["plain", "locked", "only", "only.pub", "noise", "gone"]
-                .map(at)
-                .into(),
+            [
+                "plain", "locked", "only", "only.pub", "noise", "damaged", "gone",
+            ]
+            .map(at)
+            .into(),
         )
         .await;
         let names: Vec<_> = found.iter().map(|file| file.path.clone()).collect();
-        assert_eq!(names, ["plain", "locked", "only", "only.pub"].map(at));
+        assert_eq!(
+            names,
+            ["plain", "locked", "only", "only.pub", "damaged"].map(at)
+        );
+        let unreadable = found.iter().filter(|file| file.is_unreadable);
+        assert_eq!(unreadable.count(), 1);
         assert!(found.iter().all(|file| {
             file.public.as_ref().unwrap().key_data() == key.public_key().key_data()
         }));

@@ -215,7 +215,7 @@ async fn a_certificate_for_somebody_else_is_refused_and_the_error_says_whose_it_
 async fn two_keys_that_are_both_asked_for_are_two_different_ones() {
     let site = Site::with("AuthenticationMethods publickey,publickey");
     site.certified("ed25519", "", &user(), "-1h:+3h");
-    keygen(&site.server.path("second"), "ecdsa", "");
+    keygen(&site.server.path("second"), "ed25519", "");
     // The certified key is let in by itself too, and does not count twice.
     let both = ["ed25519.pub", "second.pub"].map(|name| {
         let path = site.server.path(name);
