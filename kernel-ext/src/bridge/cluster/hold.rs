@@ -52,7 +52,8 @@ impl Actor {
             self.connected(&session);
             let made = Instant::now();
             let mut event = self.until_it_ends(&session).await;
-            self.brief = if made.elapsed() >= STEADY {
+            // One over which work went on was of use, however short it was.
+            self.brief = if made.elapsed() >= STEADY || session.link.was_used() {
                 0
             } else {
                 self.brief.saturating_add(1)

@@ -4,7 +4,13 @@
 //! Invariant: a viewer that does not read fills its own stream's window and nothing else, because
 //! the connection's window is larger than all streams' windows together.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -49,6 +55,7 @@ pub(super) enum Unsent {
 pub(super) struct Link {
     sender: SendRequest<Body>,
     closed: CancellationToken,
+    answers: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -76,7 +83,11 @@ impl Link {
             }
             drop(end);
         });
-        let link = Self { sender, closed };
+        let link = Self {
+            sender,
+            closed,
+            answers: Arc::default(),
+        };
         // The answer shows that the agent lives, and that its settings have arrived: a WebSocket
         // cannot be opened before that.
         link.ask(&Method::GET, "/v1/status").await?;
@@ -106,6 +117,11 @@ impl Link {
         !self.closed.is_cancelled() && !self.sender.is_closed()
     }
 
+    /// Returns whether somebody got an answer over it, beside the greeting.
+    pub(super) fn was_used(&self) -> bool {
+        self.answers.load(Ordering::Relaxed) > 1
+    }
+
     /// Waits for the end of the connection.
     pub(super) async fn closed(&self) {
         self.closed.cancelled().await;
@@ -119,7 +135,10 @@ impl Link {
             return Err(Unsent::Kept(Box::new(request)));
         }
         match sender.try_send_request(request).await {
-            Ok(answer) => Ok(answer),
+            Ok(answer) => {
+                self.answers.fetch_add(1, Ordering::Relaxed);
+                Ok(answer)
+            }
             Err(mut error) => match error.take_message() {
                 Some(request) => {
                     self.wait_until_noticed().await;
