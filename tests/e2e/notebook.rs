@@ -55,3 +55,45 @@ fn the_gui_opens_in_a_window_of_its_own_and_survives_a_reload() -> Result<()> {
         &[("PAGE", url.unwrap_or_default())],
     )
 }
+
+mod as_root {
+    use anyhow::Result;
+    use hpcclient_tests::{CLUSTER, Jupyter, Site, run_spec};
+    use serde_json::json;
+
+    const PASSWORD: &str = "korrekt Pferd/Batterie";
+
+    #[test]
+    fn a_cell_shows_the_login_page_until_there_is_a_connection() -> Result<()> {
+        let site = Site::for_account("bash", &["PasswordAuthentication yes"])?;
+        let account = site.account()?;
+        account.set_password(PASSWORD)?;
+        let config = format!(
+            "default = \"{CLUSTER}\"\n[clusters.{CLUSTER}]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{}\"\n\
+             known_hosts = \"{}\"\n",
+            site.sshd().port(),
+            account.name(),
+            site.sshd().file("known_hosts").display(),
+        );
+        site.env()
+            .write("home/.config/hpcclient/config.toml", &config)?;
+        let cell = json!({
+            "cell_type": "code", "id": "view", "metadata": {}, "outputs": [], "execution_count": null,
+            "source": "from hpcclient import *\nmarconiview",
+        });
+        let notebook = json!({
+            "cells": [cell], "nbformat": 4, "nbformat_minor": 5,
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)"}},
+        });
+        site.env()
+            .write("home/notebooks/view.ipynb", &notebook.to_string())?;
+        let folder = site.env().path("home/notebooks");
+        let jupyter = Jupyter::start(site.env(), &folder)?;
+        let url = jupyter.notebook("view.ipynb");
+        run_spec(
+            site.env(),
+            "unconnected.spec.mjs",
+            &[("NOTEBOOK", &url), ("PASSWORD", PASSWORD)],
+        )
+    }
+}

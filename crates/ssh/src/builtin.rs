@@ -16,7 +16,7 @@ mod route;
 mod tasks;
 mod way;
 
-pub(crate) use nodes::SSH_THERE;
+pub(crate) use nodes::{SSH_THERE, is_name};
 pub(crate) use route::{HELLO_DEADLINE, MOST_NOISE, split_hello};
 
 use std::net::IpAddr;

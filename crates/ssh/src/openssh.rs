@@ -22,8 +22,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
 
 use crate::bootstrap::{self, Shell, Task};
-use crate::builtin::SSH_THERE;
-use crate::builtin::{HELLO_DEADLINE, MOST_NOISE, split_hello};
+use crate::builtin::{HELLO_DEADLINE, MOST_NOISE, SSH_THERE, is_name, split_hello};
 use crate::connection::{AgentLine, AgentStream, NodeOptions, NodeStream, Route, Workshop};
 use crate::exec::Output;
 use crate::prompt::{SOME_QUESTION, visible, visible_end};
@@ -100,10 +99,11 @@ impl Openssh {
             }
         };
         process.end().await;
-        if questions.asked.is_unattended {
+        let error = process.said(|said| said.error(destination, &questions.asked, &noise));
+        if questions.asked.is_unattended && matches!(error, SshError::AuthFailed { .. }) {
             prompter.missed(SOME_QUESTION);
         }
-        Err(process.said(|said| said.error(destination, &questions.asked, &noise)))
+        Err(error)
     }
 
     pub(crate) async fn ensure_agent(
@@ -136,7 +136,7 @@ impl Openssh {
             node: visible(node),
             reason: reason.to_owned(),
         };
-        if !is_host_name(node) {
+        if !is_name(node) {
             return Err(hop("that is not a host name"));
         }
         let Ok(talk) = Arc::clone(&self.inner.talk).try_lock_owned() else {
@@ -335,13 +335,4 @@ async fn hello(talk: &mut Talk, script: &str) -> Result<Result<String, String>, 
         }
         talk.more().await?;
     }
-}
-
-/// Names that mean nothing to a shell or as an option.
-fn is_host_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    name.len() <= 253
-        && !name.starts_with(['.', '-'])
-        && !name.is_empty()
-        && name.bytes().all(plain)
 }

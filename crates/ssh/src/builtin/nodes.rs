@@ -209,7 +209,7 @@ fn ssh_command(node: &str, command: &str) -> String {
 }
 
 /// Whether text is the name or the IPv4 address of a host.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let inside = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-');
     text.len() <= LONGEST_NAME
         && text.starts_with(|first: char| first.is_ascii_alphanumeric())

@@ -2,8 +2,8 @@
 //!
 //! A state of `actor`. Invariants: while no server was reached it is tried at least every two
 //! seconds, because a TCP connection that does not come about costs the site nothing; a server that
-//! was reached is asked less and less often, whatever happens meanwhile: a program that connects in
-//! a loop must not become a storm of logins; nobody is asked anything unless somebody waits; a
+//! was reached is asked less and less often, unless work went on over the last connection: a
+//! program that connects in a loop must not become a storm of logins; nobody is asked anything unless somebody waits; a
 //! refused login is not repeated.
 
 use std::time::Duration;
@@ -128,13 +128,13 @@ impl Actor {
         None
     }
 
-    /// Returns whether one connection after the other is lost at once.
+    /// Returns whether one connection after the other is lost before it was of use.
     const fn is_dropped(&self) -> bool {
         self.brief > 1
     }
 
     /// Returns how long to wait before the first try: nothing after one loss, more and more where
-    /// each connection is lost at once. The node would be asked without end otherwise.
+    /// each connection is lost before it was of use. The node would be asked without end otherwise.
     pub(super) fn pause_after_brief(&self) -> Duration {
         match self.brief {
             0 | 1 => Duration::ZERO,
