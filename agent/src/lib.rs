@@ -12,6 +12,7 @@ pub mod log;
 pub mod media;
 pub mod node;
 pub mod place;
+pub mod presence;
 pub mod runs;
 pub mod serve;
 pub mod sh;

@@ -269,7 +269,7 @@ impl Runs {
         for live in lock(&self.0.live).values() {
             match live.state() {
                 RunState::Queued => counts.queued += 1,
-                RunState::Running | RunState::Stalled => counts.running += 1,
+                RunState::Running | RunState::Stalled | RunState::Orphaned => counts.running += 1,
                 RunState::Exited | RunState::Lost => {}
             }
         }

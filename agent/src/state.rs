@@ -14,7 +14,7 @@ use hpcclient_protocol::status::AgentHello;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{clock, place::Place, runs::Runs};
+use crate::{clock, place::Place, presence::Presence, runs::Runs};
 
 /// The agent, as its handlers see it.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ struct Inner {
     user: String,
     started_ms: u64,
     runs: Runs,
+    presence: Presence,
     viewers: Arc<Semaphore>,
     tracker: TaskTracker,
     stopping: CancellationToken,
@@ -50,6 +51,7 @@ impl AppState {
             user,
             started_ms: clock::now_ms(),
             runs,
+            presence: Presence::default(),
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
             tracker,
             stopping,
@@ -91,6 +93,12 @@ impl AppState {
     #[must_use]
     pub fn runs(&self) -> &Runs {
         &self.0.runs
+    }
+
+    /// Returns who looks at which run.
+    #[must_use]
+    pub fn presence(&self) -> &Presence {
+        &self.0.presence
     }
 
     /// Returns the places for live sockets.

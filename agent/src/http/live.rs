@@ -163,6 +163,8 @@ impl Viewer {
                 from,
                 credit,
                 writer,
+                owner: _,
+                access: _,
             } => {
                 self.channels.retain(|_, channel| channel.is_open());
                 if self.channels.contains_key(&channel) {

@@ -57,6 +57,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Viewer<S> {
             from,
             credit,
             writer: None,
+            owner: None,
+            access: hpcclient_protocol::live::Access::Drive,
         })
         .await;
     }

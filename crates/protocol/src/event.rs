@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::Run;
+use crate::{Run, RunId, live::Viewer};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -24,5 +24,26 @@ pub enum Event {
         seq: u64,
         /// The run as it is.
         run: Box<Run>,
+    },
+    /// A run was deleted, by the user or because the store is full.
+    Gone {
+        /// Counts up by one for every event of this agent process.
+        seq: u64,
+        /// The run that was.
+        run: RunId,
+    },
+    /// Somebody came to look at a run, or left.
+    Presence {
+        /// Counts up by one for every event of this agent process.
+        seq: u64,
+        /// The run.
+        run: RunId,
+        /// All who look at it now.
+        viewers: Vec<Viewer>,
+    },
+    /// What is shared by this user or with this user changed: ask again.
+    Shares {
+        /// Counts up by one for every event of this agent process.
+        seq: u64,
     },
 }

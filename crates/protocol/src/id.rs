@@ -90,6 +90,9 @@ pub enum IdError {
     /// The text is not a UUID.
     #[error("a run id is a UUID such as 0199f3a2-7c1e-7b04-9a6e-2f1d4c5b6a70")]
     Run,
+    /// The text is not a UUID.
+    #[error("a share id is a UUID such as 0199f3a2-7c1e-7b04-9a6e-2f1d4c5b6a70")]
+    Share,
     /// The text is not a session id.
     #[error(
         "a session id is 1 to 64 letters, digits, `.`, `_` or `-`, and does not start with a dot"

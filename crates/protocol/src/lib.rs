@@ -13,14 +13,17 @@ pub mod frame;
 pub mod id;
 pub mod live;
 pub mod node;
+pub mod output;
 pub mod run;
+pub mod share;
 pub mod status;
 pub mod text;
 
 pub use error::{ApiError, ErrorCode};
 pub use frame::{Frame, FrameDecoder, StreamName};
-pub use id::{RunId, SessionId};
+pub use id::{IdError, RunId, SessionId};
 pub use run::{Command, Run, RunSpec, RunState};
+pub use share::ShareId;
 pub use text::ByteString;
 
 /// The version of the HTTP API and of the frames; both sides must speak the same one.

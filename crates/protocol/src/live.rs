@@ -23,6 +23,29 @@ use crate::{
 /// The credit that a viewer grants a channel at first, in bytes.
 pub const DEFAULT_CREDIT: u32 = 128 * 1024;
 
+/// What one may do with a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Access {
+    /// See it.
+    View,
+    /// Type into it, signal it and set its size, too.
+    #[default]
+    Drive,
+}
+
+/// Somebody who looks at a run now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Viewer {
+    /// Their login name on the node.
+    pub user: String,
+    /// What they may do.
+    pub access: Access,
+    /// When they came, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
 /// What a viewer says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(
@@ -46,6 +69,12 @@ pub enum ViewerMessage {
         /// `POST …/stdin`). Without it the channel is a writer of its own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         writer: Option<String>,
+        /// Whose run it is, when another user shares it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
+        /// What the viewer wants to do; `view` sends neither stdin nor a size.
+        #[serde(default)]
+        access: Access,
     },
     /// Grant more bytes.
     Credit {

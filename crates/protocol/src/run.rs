@@ -3,8 +3,9 @@
 //! ```text
 //!   Queued ──► Running ◄──► Stalled        (Stalled: the store cannot be written; the process waits)
 //!     │           │            │
-//!     │           ├────────────┴──► Exited (its code or signal is known)
-//!     └───────────┴───────────────► Lost   (nobody saw it end; `reason` says what is known)
+//!     │           ├────────────┼──► Exited   (its code or signal is known)
+//!     │           └────────────┴──► Orphaned (its shim is gone, its process lives) ──► Lost
+//!     └───────────────────────────► Lost     (nobody saw it end; `reason` says what is known)
 //! ```
 
 use std::collections::BTreeMap;
@@ -36,6 +37,16 @@ pub struct RunSpec {
     /// The terminal to run it in. It makes the run a console: one `tty` stream, stdin open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pty: Option<TerminalSize>,
+    /// After so many milliseconds from its start every process of it is killed, whoever is connected then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// How much it gives way to others, 0 to 19, as `nice -n` has it. Not for a line in a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<u8>,
+    /// How many bytes of its output are kept, in whole segments; of more, the first and the last are.
+    /// Without it, 1 GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_bytes: Option<u64>,
 }
 
 impl RunSpec {
@@ -50,6 +61,9 @@ impl RunSpec {
             env,
             stdin: StdinMode::Closed,
             pty: None,
+            timeout_ms: None,
+            nice: None,
+            keep_bytes: None,
         }
     }
 
@@ -57,7 +71,7 @@ impl RunSpec {
     ///
     /// # Errors
     /// `BadRequest` names the field: an empty argv, a NUL byte, an environment name with `=`, a
-    /// terminal inside a session, a terminal of no size.
+    /// terminal inside a session, a terminal of no size, a priority that is none.
     pub fn check(&self) -> Result<(), ApiError> {
         let bad = |what: &str| Err(ApiError::new(ErrorCode::BadRequest, what));
         let nul = |text: &ByteString| text.as_bytes().contains(&0);
@@ -76,10 +90,20 @@ impl RunSpec {
         if self.cwd.as_ref().is_some_and(nul) {
             return bad("cwd holds a NUL byte");
         }
+        if self.nice.is_some_and(|nice| nice > 19) {
+            return bad("nice is 0 to 19");
+        }
+        if self.timeout_ms == Some(0) {
+            return bad("timeoutMs is 0");
+        }
+        let is_line = matches!(self.command, Command::Shell(_)) && self.session.is_some();
+        if is_line && self.nice.is_some() {
+            return bad("a line in a session has the session's priority; write `nice -n 10 …`");
+        }
         match (&self.command, self.pty) {
             (Command::LoginShell, None) => bad("a login shell needs `pty`"),
             (_, Some(size)) if size.cols == 0 || size.rows == 0 => bad("pty has no size"),
-            (Command::Shell(_), Some(_)) if self.session.is_some() => {
+            (_, Some(_)) if is_line => {
                 bad("a line in a session has no pty; leave `session` or `pty` out")
             }
             _ => Ok(()),
@@ -166,6 +190,18 @@ pub struct Run {
     /// How many bytes each of its streams holds.
     #[serde(default)]
     pub sizes: StreamSizes,
+    /// How many of them are on the disk for sure, and survive a power cut.
+    #[serde(default)]
+    pub durable: StreamSizes,
+    /// What the user calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it is kept however old it gets.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Where it stands among those that wait for a process; 1 is the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u32>,
     /// The session's directory after the line ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd_after: Option<ByteString>,
@@ -190,6 +226,9 @@ pub enum RunState {
     Running,
     /// Its process lives and waits, because its output cannot be stored; `reason` says why.
     Stalled,
+    /// Its supervisor is gone and its process lives: its output is stored no more and its end will not be
+    /// seen, but it can be killed.
+    Orphaned,
     /// It ended; `exitCode` is known.
     Exited,
     /// It is gone and nobody saw how; `reason` says what is known.
@@ -225,6 +264,18 @@ pub struct RunList {
     /// What to pass as `before` for the next page, when there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<RunId>,
+}
+
+/// The body of `PATCH /v1/runs/{id}`: what the user notes on a run. What is left out stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RunMarks {
+    /// What it shall be called, at most 80 characters; an empty name takes the name away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it is kept however old it gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<bool>,
 }
 
 /// The body of `POST /v1/runs/{id}/signal`.

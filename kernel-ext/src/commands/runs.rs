@@ -45,6 +45,7 @@ fn line(run: &Run) -> String {
         (RunState::Queued, _) => "queued".to_owned(),
         (RunState::Running, _) => "running".to_owned(),
         (RunState::Stalled, _) => "stalled".to_owned(),
+        (RunState::Orphaned, _) => "orphaned".to_owned(),
         (RunState::Lost, _) => "lost".to_owned(),
         (RunState::Exited, Some(code)) => format!("exit {code}"),
         (RunState::Exited, None) => "exited".to_owned(),

@@ -312,6 +312,11 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
   schemas: {
+    /**
+     * @description What one may do with a run.
+     * @enum {string}
+     */
+    Access: 'view' | 'drive';
     /** @description Who answers on the agent's socket. */
     AgentHello: {
       /** @description The kernel's id of the node's present boot; an agent of an earlier release does not say. */
@@ -518,6 +523,39 @@ export interface components {
           seq: number;
           /** @enum {string} */
           type: 'run';
+        }
+      | {
+          /** @description The run that was. */
+          run: components['schemas']['RunId'];
+          /**
+           * Format: int64
+           * @description Counts up by one for every event of this agent process.
+           */
+          seq: number;
+          /** @enum {string} */
+          type: 'gone';
+        }
+      | {
+          /** @description The run. */
+          run: components['schemas']['RunId'];
+          /**
+           * Format: int64
+           * @description Counts up by one for every event of this agent process.
+           */
+          seq: number;
+          /** @enum {string} */
+          type: 'presence';
+          /** @description All who look at it now. */
+          viewers: components['schemas']['Viewer'][];
+        }
+      | {
+          /**
+           * Format: int64
+           * @description Counts up by one for every event of this agent process.
+           */
+          seq: number;
+          /** @enum {string} */
+          type: 'shares';
         };
     /** @description One name in a directory. */
     FileEntry: {
@@ -639,6 +677,8 @@ export interface components {
        */
       createdMs: number;
       cwdAfter?: components['schemas']['ByteString'] | null;
+      /** @description How many of them are on the disk for sure, and survive a power cut. */
+      durable?: components['schemas']['StreamSizes'];
       /**
        * Format: int64
        * @description When it ended.
@@ -658,11 +698,20 @@ export interface components {
        *     what was stored last, and only that node's agent knows more.
        */
       live?: boolean;
+      /** @description What the user calls it. */
+      name?: string | null;
       /**
        * Format: int32
        * @description Its process id.
        */
       pid?: number | null;
+      /** @description Whether it is kept however old it gets. */
+      pinned?: boolean;
+      /**
+       * Format: int32
+       * @description Where it stands among those that wait for a process; 1 is the next.
+       */
+      position?: number | null;
       /** @description Why it is stalled or lost, or could not start, in words. */
       reason?: string | null;
       /** @description The signal that ended it, such as `KILL`. */
@@ -699,16 +748,32 @@ export interface components {
       env?: {
         [key: string]: components['schemas']['ByteString'];
       };
+      /**
+       * Format: int64
+       * @description How many bytes of its output are kept, in whole segments; of more, the first and the last are.
+       *     Without it, 1 GiB.
+       */
+      keepBytes?: number | null;
+      /**
+       * Format: int32
+       * @description How much it gives way to others, 0 to 19, as `nice -n` has it. Not for a line in a session.
+       */
+      nice?: number | null;
       pty?: components['schemas']['TerminalSize'] | null;
       session?: components['schemas']['SessionId'] | null;
       /** @description Whether stdin is empty (`closed`) or fed by `POST …/stdin` (`open`). */
       stdin?: components['schemas']['StdinMode'];
+      /**
+       * Format: int64
+       * @description After so many milliseconds from its start every process of it is killed, whoever is connected then.
+       */
+      timeoutMs?: number | null;
     };
     /**
      * @description Where a run is in its life; the module draws the arrows.
      * @enum {string}
      */
-    RunState: 'queued' | 'running' | 'stalled' | 'exited' | 'lost';
+    RunState: 'queued' | 'running' | 'stalled' | 'orphaned' | 'exited' | 'lost';
     /** @description A batch system. */
     Scheduler: {
       /** @description Why it did not answer. */
@@ -788,9 +853,23 @@ export interface components {
        */
       rows: number;
     };
+    /** @description Somebody who looks at a run now. */
+    Viewer: {
+      /** @description What they may do. */
+      access: components['schemas']['Access'];
+      /**
+       * Format: int64
+       * @description When they came, in milliseconds since 1970.
+       */
+      sinceMs: number;
+      /** @description Their login name on the node. */
+      user: string;
+    };
     /** @description What a viewer says. */
     ViewerMessage:
       | {
+          /** @description What the viewer wants to do; `view` sends neither stdin nor a size. */
+          access?: components['schemas']['Access'];
           /**
            * Format: int32
            * @description The channel's number, not in use on this socket.
@@ -803,6 +882,8 @@ export interface components {
           credit: number;
           /** @description The offset in each stream to go on from. */
           from?: components['schemas']['StreamSizes'];
+          /** @description Whose run it is, when another user shares it. */
+          owner?: string | null;
           /** @description The run. */
           run: components['schemas']['RunId'];
           /** @enum {string} */
