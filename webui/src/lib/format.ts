@@ -81,6 +81,8 @@ export function outcome(run: Run): { word: string; tone: 'run' | 'wait' | 'ok' |
       };
     case 'stalled':
       return { word: 'stalled', tone: 'wait' };
+    case 'orphaned':
+      return { word: 'orphaned', tone: 'bad' };
     case 'lost':
       return { word: 'lost', tone: 'bad' };
     case 'exited':

@@ -49,6 +49,13 @@ export class Runs {
         this.skewMs = moment - Date.now();
         return this.put(run);
       }
+      case 'gone':
+        this.#known.delete(event.run);
+        this.#timer ??= setTimeout(() => this.#publish(), GATHER_MS);
+        return;
+      case 'presence':
+      case 'shares':
+        return;
       default:
         event satisfies never;
     }
