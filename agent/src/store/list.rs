@@ -73,7 +73,7 @@ pub(super) fn month(id: RunId) -> String {
         )
 }
 
-fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
+pub(super) fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
     let failed = |source| StoreError::io("list", folder, source);
     let mut names = Vec::new();
     let entries = match fs::read_dir(folder) {
