@@ -21,6 +21,7 @@ use super::{
     live_run::{LiveRun, lock},
     waiting::HOLDS,
 };
+use crate::store::RunDir;
 
 /// A shim's socket that answered.
 struct Found {
@@ -209,22 +210,36 @@ impl Runs {
             // However old it is: its process may have been left behind.
             let _settled = self.read(&dir);
         }
-        let mut unknown = self.session_ids();
-        for dir in self.0.store.newest(None, SWEEP)? {
-            let Ok(run) = self.read(&dir) else { continue };
-            // A session of the same name on another node has a shell and a directory of its own.
-            if !self.is_ours(&run) {
-                continue;
+        let (mut unknown, mut waiting) = (self.session_ids(), Vec::new());
+        let mut before = None;
+        loop {
+            let dirs = self.0.store.newest(before, SWEEP)?;
+            let waited = waiting.len();
+            before = dirs.last().map(RunDir::id);
+            for dir in dirs {
+                let Ok(run) = self.read(&dir) else { continue };
+                // A session of the same name on another node has a shell and a directory of its own.
+                if !self.is_ours(&run) {
+                    continue;
+                }
+                let is_left = run.state == RunState::Queued && self.live(run.id).is_none();
+                if is_left && dir.record().is_ok_and(|record| record.waiting) {
+                    waiting.push(dir);
+                }
+                let Some((session, cwd)) = run.spec.session.zip(run.cwd_after) else {
+                    continue;
+                };
+                if let Some(at) = unknown.iter().position(|id| *id == session) {
+                    unknown.swap_remove(at);
+                    self.set_session_cwd(&session, &cwd);
+                }
             }
-            let Some((session, cwd)) = run.spec.session.zip(run.cwd_after) else {
-                continue;
-            };
-            if let Some(at) = unknown.iter().position(|id| *id == session) {
-                unknown.swap_remove(at);
-                self.set_session_cwd(&session, &cwd);
+            // Those that wait are among the newest, unless there are very many.
+            if waiting.len() == waited || before.is_none() {
+                break;
             }
         }
-        Ok(())
+        self.wait_again(waiting)
     }
 
     pub(super) fn is_session_alive(&self, id: &SessionId) -> bool {

@@ -22,7 +22,7 @@ use crate::{
 /// What became of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// Its shim lives, or one is about to take it.
+    /// Its shim lives, or one is about to take it, or it waits for one.
     Kept,
     /// Its shim is gone, its process lives.
     Orphaned,
@@ -91,7 +91,7 @@ impl Runs {
             Some(_) if record.state == RunState::Orphaned => Fate::Lost(ORPHAN_ENDED),
             Some(_) if record.state == RunState::Queued => Fate::Lost(KILLED_WAITING),
             Some(_) => Fate::Lost(KILLED),
-            None if self.is_about_to_start(run) => Fate::Kept,
+            None if record.waiting || self.is_about_to_start(run) => Fate::Kept,
             None => Fate::Lost(NEVER_STARTED),
         }
     }

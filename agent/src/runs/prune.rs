@@ -101,11 +101,14 @@ impl Runs {
     /// Measures the store, and deletes until it is well below its limit. Returns whether something may go
     /// a while later.
     fn prune(&self) -> Result<bool, RunError> {
-        let store = &self.0.store;
-        let usage = &self.0.usage;
-        let limit = limit(store.disk_bytes());
+        let limit = limit(self.0.store.disk_bytes());
+        self.prune_to(limit, GRACE)
+    }
+
+    fn prune_to(&self, limit: u64, grace: Duration) -> Result<bool, RunError> {
+        let (store, usage) = (&self.0.store, &self.0.usage);
         usage.limit.store(limit, Ordering::Relaxed);
-        let pruned = prune(store, limit, GRACE, |run| self.may_go(run))?;
+        let pruned = prune(store, limit, grace, |run| self.may_go(run))?;
         usage.bytes.store(pruned.left, Ordering::Relaxed);
         // What cannot be deleted must not make each run that ends a look at the whole store.
         let above = if pruned.left > limit {
@@ -212,10 +215,15 @@ const FOREIGN_AGE_MS: u64 = 8 * 24 * 60 * 60 * 1000;
 mod tests {
     use std::fs;
 
-    use hpcclient_protocol::{Command, RunSpec, RunState};
+    use hpcclient_protocol::{Command, RunSpec, RunState, event::Event};
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
     use super::*;
-    use crate::store::{Marks, RunDir, RunRecord};
+    use crate::{
+        environment::Environment,
+        place::Place,
+        store::{Marks, RunDir, RunRecord},
+    };
 
     const MB: usize = 1 << 20;
 
@@ -261,6 +269,49 @@ mod tests {
         for kept in [pinned, shared, running, fresh] {
             assert!(kept.path().exists());
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_shared_stays_and_what_goes_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::at(root.path().join("state"), root.path().to_owned()).unwrap();
+        let store = Store::open(place.runs()).unwrap();
+        let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let environment = Environment::start(&tracker, &stopping);
+        let run_dir = place.run_dir().to_owned();
+        let host = place.host().to_owned();
+        let runs = Runs::new(store.clone(), place, environment, tracker, stopping);
+        let make = |host: &str| {
+            let spec = RunSpec::new(Command::Shell("true".into()));
+            let dir = store.create(RunId::random(), &spec, 1, host).unwrap();
+            let record = RunRecord {
+                ended_ms: Some(clock::now_ms()),
+                ..RunRecord::new(RunState::Exited)
+            };
+            dir.write_record(&record).unwrap();
+            dir.id()
+        };
+        let [old, shared] = [make(&host), make(&host)];
+        let other_node = make("elsewhere");
+        runs.set_shared([shared].into());
+        let mut events = runs.events().watch();
+        events.next().await.unwrap();
+        runs.prune_to(1, Duration::ZERO).unwrap();
+        let told = events.next().await.unwrap();
+        assert!(
+            matches!(*told, Event::Gone { run, .. } if run == old),
+            "{told:?}"
+        );
+        let left: Vec<_> = store
+            .newest(None, 9)
+            .unwrap()
+            .iter()
+            .map(RunDir::id)
+            .collect();
+        assert_eq!(left, [other_node, shared]);
+        let (bytes, limit) = runs.usage();
+        assert!(bytes > 0 && limit == 1);
+        fs::remove_dir_all(run_dir).unwrap();
     }
 
     #[test]

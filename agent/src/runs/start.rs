@@ -35,7 +35,10 @@ impl Runs {
     pub(super) async fn begin(self, live: Arc<LiveRun>) {
         match self.create(&live).await {
             Ok(true) => {}
-            Ok(false) => return self.forget(&live, Stage::Known),
+            Ok(false) => {
+                self.forget(&live, Stage::Known);
+                return self.wait_again_if_left(live.id()).await;
+            }
             Err(error) => return self.forget(&live, Stage::Failed(Arc::new(error))),
         }
         let slot = if is_line(&live) {

@@ -8,22 +8,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hpcclient_protocol::RunState;
+use hpcclient_protocol::{RunId, RunState};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Runs,
+    RunError, Runs,
     live_run::{LiveRun, Stage, lock},
     start::end_withdrawn,
     turns::Turn,
 };
-use crate::{clock, node::processes, shim, store::RunRecord};
+use crate::{
+    clock,
+    node::processes,
+    shim,
+    store::{RunDir, RunRecord},
+};
 
 impl Runs {
     /// Starts a run when its turn comes.
     pub(super) async fn launch_in_turn(&self, live: &Arc<LiveRun>) {
         let turn = self.0.slots.join();
         live.set_turn(turn.clone());
+        self.note_waiting(live).await;
         live.set_stage(Stage::Stored);
         self.0.events.tell(|| live.to_run());
         self.ask_for_room(HOLDS_WAITING);
@@ -34,6 +40,11 @@ impl Runs {
                 () = live.withdrawn.cancelled() => return self.end_waiting(live).await,
                 () = self.0.stopping.cancelled() => return,
             };
+            // Before there can be a supervisor: whoever finds the run then must not start another.
+            let record = RunRecord::new(RunState::Queued);
+            if let Err(error) = self.write(live, record).await {
+                return self.give_up(live, &error).await;
+            }
             match self.launch(live, Some(slot)).await {
                 Ok(()) => return end_withdrawn(live),
                 Err(error) if error.is_full() => {
@@ -44,6 +55,7 @@ impl Runs {
             // It is the first again: those behind it would find the node as full.
             turn.rejoin();
             live.set_turn(turn.clone());
+            self.note_waiting(live).await;
             tokio::select! {
                 () = sleep(pause) => pause = (2 * pause).min(MAX_FULL_PAUSE),
                 () = turn.called() => {}
@@ -66,6 +78,62 @@ impl Runs {
             }
             self.ask_for_room(HOLDS_WAITING);
             turn.called().await;
+        }
+    }
+
+    /// Writes that a run waits, for the next agent should this one end.
+    async fn note_waiting(&self, live: &Arc<LiveRun>) {
+        let record = RunRecord {
+            waiting: true,
+            boot_id: self.0.boot_id.clone(),
+            ..RunRecord::new(RunState::Queued)
+        };
+        if let Err(error) = self.write(live, record).await {
+            tracing::warn!(run = %live.id(), %error, "cannot write that a run waits");
+        }
+    }
+
+    async fn write(&self, live: &LiveRun, record: RunRecord) -> Result<(), RunError> {
+        let dir = live.dir().cloned();
+        let dir = dir.ok_or(RunError::NotFound { id: live.id() })?;
+        self.blocking(move || Ok(dir.write_record(&record)?)).await
+    }
+
+    /// Lets the runs that waited when the last agent ended wait again, in their order. Blocks on the file
+    /// system.
+    pub(super) fn wait_again(&self, mut left: Vec<RunDir>) -> Result<(), RunError> {
+        left.sort_unstable_by_key(RunDir::id);
+        for dir in left {
+            let live = {
+                let _one = lock(&self.0.settling);
+                if self.live(dir.id()).is_some() {
+                    continue;
+                }
+                let (run, record) = (dir.load()?, dir.record()?);
+                let live = Arc::new(LiveRun::found(run, dir, record));
+                lock(&self.0.live).insert(live.id(), Arc::clone(&live));
+                live
+            };
+            let runs = self.clone();
+            self.0
+                .tracker
+                .spawn(async move { runs.launch_in_turn(&live).await });
+        }
+        Ok(())
+    }
+
+    /// Lets a run wait again that was passed over because it was asked for at that very moment.
+    pub(super) async fn wait_again_if_left(&self, id: RunId) {
+        let runs = self.clone();
+        let again = self.blocking(move || {
+            let left = runs.0.store.find(id).filter(|dir| {
+                let waits = dir.record().is_ok_and(|record| record.waiting);
+                waits && dir.load().is_ok_and(|run| runs.is_ours(&run))
+            });
+            runs.wait_again(left.into_iter().collect())
+        });
+        if let Err(error) = again.await {
+            tracing::warn!(run = %id, %error, "cannot look whether a run waits");
         }
     }
 

@@ -105,6 +105,27 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_does_not_reorder_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_owned()).unwrap();
+        let spec = RunSpec::new(Command::Shell("true".into()));
+        let made: Vec<RunId> = [9_000_000_000_000, 5, 1_700_000_000_000, 0]
+            .into_iter()
+            .map(|node_clock_ms| {
+                let id = RunId::random();
+                store.create(id, &spec, node_clock_ms, "node").unwrap();
+                id
+            })
+            .rev()
+            .collect();
+        let listed = store.newest(None, 9).unwrap();
+        let listed: Vec<RunId> = listed.iter().map(RunDir::id).collect();
+        assert_eq!(listed, made);
+        let older = store.newest(Some(made[1]), 9).unwrap();
+        assert_eq!(older.iter().map(RunDir::id).collect::<Vec<_>>(), made[2..]);
+    }
+
+    #[test]
     fn runs_are_found_and_listed_newest_first_over_months() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_owned()).unwrap();

@@ -67,6 +67,10 @@ pub struct RunRecord {
     /// The node's boot id while it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
+    /// Whether it waits for a supervisor, and none was ever started for it: the next agent may start one
+    /// without running anything twice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
 }
 
 impl RunRecord {
@@ -86,6 +90,7 @@ impl RunRecord {
             shim_pid: None,
             shim_start: None,
             boot_id: None,
+            waiting: false,
         }
     }
 }

@@ -72,6 +72,37 @@ fn what_waits_for_a_process_has_a_place_and_can_be_ended_there() {
 }
 
 #[test]
+fn what_waits_when_the_agent_ends_is_run_once_by_the_next_one() {
+    with_tasks(async {
+        let mut node = Node::start_with_processes("1");
+        let client = node.client().await;
+        limit_is_one(&client).await;
+        let ids = [(); 6].map(|()| RunId::random());
+        let gate = "until [ -e ~/go-on ]; do sleep 0.01; done";
+        client.put(ids[0], &shell(gate)).await;
+        until(&client, ids[0], RunState::Running).await;
+        for (number, id) in ids.iter().enumerate().skip(1) {
+            let text = format!("echo {number} >> ~/order");
+            client.put(*id, &shell(&text)).await;
+        }
+        node.kill_agent();
+        node.detach();
+        let client = node.client().await;
+        limit_is_one(&client).await;
+        let last = async || client.get(ids[5]).await.position;
+        while last().await != Some(5) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        fs::write(node.home().join("go-on"), "").unwrap();
+        for id in ids {
+            assert_eq!(client.follow(id, 0).await.code(), Some(0));
+        }
+        let order = fs::read_to_string(node.home().join("order")).unwrap();
+        assert_eq!(order, "1\n2\n3\n4\n5\n");
+    });
+}
+
+#[test]
 fn many_at_once_are_all_run_and_never_more_than_the_node_allows_at_a_time() {
     const COUNT: usize = 60;
     with_tasks(async {
