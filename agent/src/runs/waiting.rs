@@ -36,9 +36,11 @@ impl Runs {
         let mut pause = FULL_PAUSE;
         loop {
             let slot = tokio::select! {
-                slot = self.slot_in_turn(live, &turn) => slot,
-                () = live.withdrawn.cancelled() => return self.end_waiting(live).await,
+                // An agent that stops lets go of every slot; those are not free, and nothing is started.
+                biased;
                 () = self.0.stopping.cancelled() => return,
+                () = live.withdrawn.cancelled() => return self.end_waiting(live).await,
+                slot = self.slot_in_turn(live, &turn) => slot,
             };
             // Before there can be a supervisor: whoever finds the run then must not start another.
             let record = RunRecord::new(RunState::Queued);

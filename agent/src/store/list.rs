@@ -109,15 +109,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_owned()).unwrap();
         let spec = RunSpec::new(Command::Shell("true".into()));
-        let made: Vec<RunId> = [9_000_000_000_000, 5, 1_700_000_000_000, 0]
-            .into_iter()
-            .map(|node_clock_ms| {
-                let id = RunId::random();
-                store.create(id, &spec, node_clock_ms, "node").unwrap();
-                id
-            })
-            .rev()
-            .collect();
+        let mut made = vec![];
+        for node_clock_ms in [9_000_000_000_000, 5, 1_700_000_000_000, 0] {
+            let id = RunId::random();
+            store.create(id, &spec, node_clock_ms, "node").unwrap();
+            made.insert(0, id);
+        }
         let listed = store.newest(None, 9).unwrap();
         let listed: Vec<RunId> = listed.iter().map(RunDir::id).collect();
         assert_eq!(listed, made);
