@@ -5,9 +5,10 @@
 //! Not here: what is good or bad about it (the command line's `doctor`).
 
 mod disks;
+pub mod processes;
 mod programs;
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::fs;
 
 use hpcclient_protocol::{
     ByteString,
@@ -30,7 +31,7 @@ pub async fn examine(state: &AppState) -> NodeFacts {
             (places, quota)
         },
         programs::ask_all(&variables),
-        tokio::task::spawn_blocking(count_processes),
+        tokio::task::spawn_blocking(processes::count),
     );
     let uname = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
@@ -70,24 +71,4 @@ async fn places(state: &AppState) -> Vec<NodePlace> {
 fn uptime() -> Option<u64> {
     let text = fs::read_to_string("/proc/uptime").ok()?;
     text.split('.').next()?.parse().ok()
-}
-
-/// Returns how many threads of the user there are: these are what the limit counts.
-fn count_processes() -> u64 {
-    let ours = rustix::process::getuid().as_raw();
-    let threads = |entry: fs::DirEntry| {
-        let is_process = entry.file_name().to_str()?.parse::<u32>().is_ok();
-        if !is_process || entry.metadata().ok()?.uid() != ours {
-            return None;
-        }
-        let status = fs::read_to_string(entry.path().join("status")).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Threads:"));
-        line?.trim().parse::<u64>().ok()
-    };
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return 0;
-    };
-    entries.flatten().filter_map(threads).sum()
 }

@@ -364,6 +364,35 @@ mod tests {
     }
 
     #[test]
+    fn of_starts_at_the_same_time_exactly_one_gets_the_lock() {
+        let root = tempfile::tempdir().unwrap();
+        let first = place(&root);
+        for round in 0..100 {
+            if round % 3 == 0 {
+                // Whoever tidies /tmp may take the file away between two starts.
+                let _none_yet = fs::remove_file(first.run_dir().join("agent.lock"));
+            }
+            let barrier = std::sync::Barrier::new(4);
+            let start = || {
+                let place = place(&root);
+                barrier.wait();
+                place.lock().unwrap()
+            };
+            let locks: Vec<_> = std::thread::scope(|scope| {
+                let starts: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                starts
+                    .into_iter()
+                    .map(|start| start.join().unwrap())
+                    .collect()
+            });
+            let serving: Vec<_> = locks.iter().flatten().collect();
+            assert_eq!(serving.len(), 1, "round {round}");
+            assert!(serving[0].holds());
+        }
+        first.remove_run_dir().unwrap();
+    }
+
+    #[test]
     fn a_directory_that_others_prepared_is_not_used() {
         let root = tempfile::tempdir().unwrap();
         let first = place(&root);

@@ -10,23 +10,28 @@
 mod adopt;
 mod error;
 mod events;
+mod fate;
 mod follow;
 mod input;
 mod link;
 mod live_run;
+mod marks;
+mod orphan;
+mod page;
+mod prune;
 mod session;
+mod slots;
 mod start;
+mod turns;
+mod waiting;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
-use hpcclient_protocol::{
-    Run, RunId, RunSpec, RunState, SessionId,
-    run::{RunList, StreamSizes},
-};
-use tokio::sync::Semaphore;
+use hpcclient_protocol::{Run, RunId, RunSpec, RunState, SessionId, run::StreamSizes};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -35,10 +40,13 @@ pub use self::{
     follow::{Follower, Mode},
     input::{Piece, Taken},
     link::Link,
+    page::Filter,
 };
 use self::{
     live_run::{LiveRun, Stage, lock},
+    prune::Usage,
     session::Session,
+    slots::Slots,
 };
 use crate::{
     clock,
@@ -63,7 +71,15 @@ struct Registry {
     live: Mutex<HashMap<RunId, Arc<LiveRun>>>,
     sessions: Mutex<HashMap<SessionId, Session>>,
     events: Events,
-    slots: Arc<Semaphore>,
+    slots: Slots,
+    /// When the node was last asked how many processes it allows.
+    room_asked: Mutex<Option<Instant>>,
+    /// Held while a run is settled or adopted, on the blocking pool only.
+    settling: Mutex<()>,
+    /// Held while a run's marks change, or it is deleted; on the blocking pool only.
+    marking: Mutex<()>,
+    usage: Usage,
+    shared: Mutex<HashSet<RunId>>,
     tracker: TaskTracker,
     stopping: CancellationToken,
 }
@@ -107,7 +123,12 @@ impl Runs {
             live: Mutex::default(),
             sessions: Mutex::default(),
             events: Events::default(),
-            slots: Arc::new(Semaphore::new(MAX_SUPERVISORS)),
+            slots: Slots::new(waiting::MAX_SUPERVISORS),
+            room_asked: Mutex::new(None),
+            settling: Mutex::default(),
+            marking: Mutex::default(),
+            usage: Usage::default(),
+            shared: Mutex::default(),
             tracker,
             stopping,
         }))
@@ -153,64 +174,8 @@ impl Runs {
     /// There is none, or it cannot be read.
     pub async fn get(&self, id: RunId) -> Result<Run, RunError> {
         match self.live(id) {
-            Some(live) if live.dir().is_some() => Ok(live.to_run()),
+            Some(live) if live.dir().is_some() => Ok(self.look_at_orphan(&live).await),
             _ => self.stored(id).await.map(|(_, run)| run),
-        }
-    }
-
-    /// Returns a page of runs, newest first.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub async fn list(
-        &self,
-        before: Option<RunId>,
-        limit: usize,
-        session: Option<SessionId>,
-    ) -> Result<RunList, RunError> {
-        let limit = limit.clamp(1, MAX_PAGE);
-        let runs = self.clone();
-        self.blocking(move || runs.page(before, limit, session.as_ref()))
-            .await
-    }
-
-    fn page(
-        &self,
-        before: Option<RunId>,
-        limit: usize,
-        session: Option<&SessionId>,
-    ) -> Result<RunList, RunError> {
-        let (mut found, mut from, mut looked) = (Vec::new(), before, 0);
-        loop {
-            let dirs = self.0.store.newest(from, limit)?;
-            looked += dirs.len();
-            let is_last = dirs.len() < limit;
-            for dir in dirs {
-                from = Some(dir.id());
-                // A folder that went away since it was listed is no run any more.
-                let Ok(run) = self.read(&dir) else { continue };
-                if session.is_none() || run.spec.session.as_ref() == session {
-                    found.push(run);
-                }
-                if found.len() == limit {
-                    return Ok(RunList {
-                        runs: found,
-                        next: from,
-                    });
-                }
-            }
-            if is_last {
-                return Ok(RunList {
-                    runs: found,
-                    next: None,
-                });
-            }
-            if looked >= MAX_LOOKED {
-                return Ok(RunList {
-                    runs: found,
-                    next: from,
-                });
-            }
         }
     }
 
@@ -303,8 +268,8 @@ impl Runs {
         .await
     }
 
-    /// Reads a run, the live one if it lives. A run of this node that nobody keeps any more becomes
-    /// `Lost` here; one of another node is only read, because its processes cannot be looked at from here.
+    /// Reads a run, the live one if it lives. A run of this node that nobody keeps any more is settled
+    /// here; one of another node is only read, because its processes cannot be looked at from here.
     fn read(&self, dir: &RunDir) -> Result<Run, RunError> {
         if let Some(live) = self.live(dir.id()).filter(|live| live.dir().is_some()) {
             return Ok(live.to_run());
@@ -313,9 +278,7 @@ impl Runs {
         if run.state.is_final() || !self.is_ours(&run) {
             return Ok(run);
         }
-        let run = self.settle(dir, run)?;
-        let live = !run.state.is_final();
-        Ok(Run { live, ..run })
+        self.settle(dir)
     }
 
     /// Returns whether a run is this node's. Nobody else writes anything of it.
@@ -344,7 +307,11 @@ impl Runs {
     fn grow(&self, id: RunId, record: RunRecord, sizes: StreamSizes) {
         let Some(live) = self.live(id) else { return };
         let ended = record.state.is_final();
+        if record.state != RunState::Queued {
+            self.call_next_line(&live);
+        }
         if ended {
+            self.note_written(sizes);
             if let (Some(session), Some(cwd)) = (&live.spec().session, &record.cwd_after) {
                 self.set_session_cwd(session, cwd);
             }
@@ -387,11 +354,3 @@ impl Start {
         }
     }
 }
-
-/// Each is a process, and login nodes limit a user to a few hundred; more runs wait.
-const MAX_SUPERVISORS: usize = 100;
-
-const MAX_PAGE: usize = 500;
-
-/// A page of one session may be spread over many runs of others; then the next page goes on.
-const MAX_LOOKED: usize = 2000;

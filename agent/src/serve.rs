@@ -210,6 +210,7 @@ impl Server {
                 }
             }
         }
+        self.state.runs().look_after_queue();
         let counts = self.state.runs().counts();
         // The accept that waited has given its place back: this is called between two of them.
         let open = MAX_CONNECTIONS.saturating_sub(self.connections.available_permits());

@@ -40,7 +40,8 @@ use signal_hook::consts::{
     SIGUSR1, SIGUSR2,
 };
 
-pub use processes::{boot_id, start_of};
+pub use processes::{boot_id, kill_tree, start_of};
+pub use signals::{by_name as signal_by_name, name as signal_name};
 
 use crate::store::{RunDir, RunRecord};
 use connections::Connections;

@@ -11,11 +11,13 @@ mod error;
 mod index;
 mod list;
 mod load;
+mod marks;
 mod reader;
 mod record;
 mod recover;
 mod segment;
 mod unsynced;
+mod usage;
 mod writer;
 
 use std::{
@@ -28,10 +30,12 @@ use hpcclient_protocol::RunId;
 
 pub use create::{LOW_BYTES, LOW_INODES};
 pub use error::StoreError;
+pub use marks::Marks;
 pub use reader::RunReader;
 pub use record::{RecordFile, RunRecord};
 pub use segment::SEGMENT_BYTES;
 pub use unsynced::Unsynced;
+pub use usage::Stored;
 pub use writer::RunWriter;
 
 /// All runs of this user on this cluster.

@@ -110,15 +110,20 @@ pub fn api_error(error: &RunError) -> ApiError {
         RunError::Ended { .. } | RunError::Without { .. } | RunError::Stdin { .. } => {
             plain(ErrorCode::Conflict)
         }
+        RunError::Living { .. } => plain(ErrorCode::Conflict).hint("kill it first"),
+        RunError::IsShared { .. } => plain(ErrorCode::Conflict).hint("unshare it first"),
+        RunError::Orphaned { .. } => plain(ErrorCode::Conflict),
+        RunError::Signal { source, .. } => plain(ErrorCode::Forbidden).caused_by(source),
         RunError::DirectoryGone { .. } => {
             plain(ErrorCode::Conflict).hint("run `cd` with a directory that exists")
         }
         RunError::OtherNode { host, .. } => plain(ErrorCode::OtherNode).on_node(host).hint(
             format!("connect to {host}; what it wrote so far can be read from here"),
         ),
-        RunError::Spawn { source } => {
-            let error = plain(ErrorCode::Unavailable).caused_by(source);
-            if source.kind() == std::io::ErrorKind::WouldBlock {
+        RunError::Spawn { source: cause } => {
+            let full = error.is_full();
+            let error = plain(ErrorCode::Unavailable).caused_by(cause);
+            if full {
                 error.hint("this node limits the number of your processes; end some and try again")
             } else {
                 error

@@ -11,8 +11,8 @@ use axum::{
 };
 use bytes::Bytes;
 use hpcclient_protocol::{
-    ApiError, Run, RunId, RunSpec, SessionId,
-    run::{RunList, SignalRequest, StdinAck, StreamSizes, TerminalSize},
+    ApiError, Run, RunId, RunSpec, RunState, SessionId,
+    run::{RunList, RunMarks, SignalRequest, StdinAck, StreamSizes, TerminalSize},
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -24,7 +24,7 @@ use super::{
     streams,
 };
 use crate::{
-    runs::{Mode, Piece, Start},
+    runs::{Filter, Mode, Piece, Start},
     shim::control::MAX_DATA,
 };
 
@@ -35,7 +35,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
         .layer(DefaultBodyLimit::max(MAX_DATA));
     OpenApiRouter::new()
         .routes(routes!(list))
-        .routes(routes!(get, put))
+        .routes(routes!(get, put, mark, delete))
         .routes(routes!(signal))
         .routes(routes!(kill))
         .routes(routes!(resize))
@@ -91,9 +91,17 @@ struct ListQuery {
     /// Only runs of this session.
     #[param(value_type = Option<String>)]
     session: Option<SessionId>,
+    /// Only runs with this in the command or the name, whatever the case.
+    text: Option<String>,
+    /// Only runs in this state.
+    state: Option<RunState>,
+    /// Only consoles, or only what has no terminal.
+    console: Option<bool>,
+    /// Only what lives on this node, however old it is, or only what does not.
+    live: Option<bool>,
 }
 
-/// A page of runs, newest first.
+/// A page of runs, newest first. It ends early when its runs are large; `next` tells.
 #[utoipa::path(get, path = "/v1/runs", operation_id = "listRuns", params(ListQuery), responses((status = 200, body = RunList)))]
 async fn list(
     State(state): State<AppState>,
@@ -103,9 +111,20 @@ async fn list(
         limit,
         before,
         session,
+        text,
+        state: in_state,
+        console,
+        live,
     }) = query?;
+    let filter = Filter {
+        session,
+        text,
+        state: in_state,
+        console,
+        live,
+    };
     let limit = limit.unwrap_or(DEFAULT_PAGE);
-    Ok(Json(state.runs().list(before, limit, session).await?))
+    Ok(Json(state.runs().list(before, limit, filter).await?))
 }
 
 /// One run.
@@ -115,6 +134,32 @@ async fn list(
 )]
 async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Run>, Failure> {
     Ok(Json(state.runs().get(id.parse()?).await?))
+}
+
+/// Names or pins a run.
+#[utoipa::path(
+    patch, path = "/v1/runs/{id}", operation_id = "markRun", params(("id" = String, Path)), request_body = RunMarks,
+    responses((status = 200, body = Run), (status = 404, body = ApiError), (status = 409, body = ApiError))
+)]
+async fn mark(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Run>, Failure> {
+    Ok(Json(state.runs().mark(id.parse()?, json(body)?).await?))
+}
+
+/// Deletes a run that has ended, with its output.
+#[utoipa::path(
+    delete, path = "/v1/runs/{id}", operation_id = "deleteRun", params(("id" = String, Path)),
+    responses((status = 204), (status = 404, body = ApiError), (status = 409, body = ApiError))
+)]
+async fn delete(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Failure> {
+    state.runs().delete(id.parse()?).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -15,6 +15,8 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 #[utoipa::path(get, path = "/v1/status", operation_id = "getStatus", responses((status = 200, body = AgentStatus)))]
 async fn status(State(state): State<AppState>) -> Json<AgentStatus> {
     let counts = state.runs().counts();
+    let (used, limit) = state.runs().supervisors();
+    let (store_bytes, store_limit) = state.runs().usage();
     let root = state.runs().store().root().to_path_buf();
     // The store may be on a shared disk that hangs; then the agent still answers.
     let asked = tokio::task::spawn_blocking(move || {
@@ -36,6 +38,10 @@ async fn status(State(state): State<AppState>) -> Json<AgentStatus> {
         sessions: counts.sessions,
         resident: resident(),
         free_bytes,
+        store_bytes,
+        store_limit,
+        supervisors: u32::try_from(used).unwrap_or(u32::MAX),
+        max_supervisors: u32::try_from(limit).unwrap_or(u32::MAX),
     })
 }
 

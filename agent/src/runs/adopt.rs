@@ -1,8 +1,8 @@
 //! Finds again what lives on this node after the agent was started anew, and buries what died.
 //!
 //! Called by `serve` before the first connection, and whenever a shim's connection ends.
-//! Invariants: a run is called `Lost` only when its shim is certainly gone, named by boot id, pid and
-//! start time; what the dead shim had appended is indexed before that.
+//! Invariants: a shim that greets late is adopted then, once, and its run is not settled meanwhile.
+//! Not here: what became of a run that has no shim (`runs::fate`).
 
 use std::{
     fs, io,
@@ -12,17 +12,16 @@ use std::{
     time::Duration,
 };
 
-use hpcclient_protocol::{Run, RunId, RunState, SessionId};
-use tokio::time::timeout;
+use hpcclient_protocol::{RunId, RunState, SessionId};
+use tokio::time::{sleep, timeout};
 
 use super::{
     Link, RunError, Runs,
+    fate::{lives, lost},
     live_run::{LiveRun, lock},
+    waiting::HOLDS,
 };
-use crate::{
-    clock,
-    store::{RunDir, RunRecord},
-};
+use crate::store::RunDir;
 
 /// A shim's socket that answered.
 struct Found {
@@ -34,7 +33,8 @@ impl Runs {
     /// Connects to every shim of this node, and settles the runs that have none any more.
     pub async fn adopt(&self) {
         let run_dir = self.0.place.run_dir().to_path_buf();
-        let found = self
+        self.ask_for_room(HOLDS);
+        let (found, dead) = self
             .blocking(move || Ok(answering(run_dir)))
             .await
             .unwrap_or_default();
@@ -48,7 +48,7 @@ impl Runs {
             }
             let slot = match link.session() {
                 Some(_) => None,
-                None => Arc::clone(&self.0.slots).try_acquire_owned().ok(),
+                None => Some(self.0.slots.occupy()),
             };
             self.attend(link.clone(), None, slot);
             links.push(link);
@@ -68,11 +68,12 @@ impl Runs {
         let runs = self.clone();
         let sweep = self.0.tracker.spawn(async move {
             let looking = runs.clone();
-            let swept = runs.blocking(move || looking.sweep());
+            let swept = runs.blocking(move || looking.sweep(dead));
             if let Some(Err(error)) = runs.0.stopping.run_until_cancelled(swept).await {
                 tracing::warn!(%error, "cannot look through the stored runs");
             }
         });
+        self.keep_in_bounds();
         // A program in a session must not start before the session's directory is known.
         if counts.sessions > 0 {
             let _panicked = sweep.await;
@@ -81,142 +82,179 @@ impl Runs {
 
     /// Takes the runs that a shim says it keeps.
     pub(super) async fn adopt_runs(&self, link: &Link, ids: Vec<RunId>) {
+        let is_linked = |live: Arc<LiveRun>| live.link().is_some_and(|known| !known.is_closed());
         for id in ids {
-            if self.live(id).is_some() {
+            if self.live(id).is_some_and(is_linked) {
                 continue;
             }
-            let runs = self.clone();
-            let loaded = self.blocking(move || {
-                let dir = runs.0.store.find(id).ok_or(RunError::NotFound { id })?;
-                Ok((dir.load()?, dir.record()?, dir))
-            });
-            match loaded.await {
-                // It may have ended since the shim spoke.
-                Ok((run, _, _)) if run.state.is_final() => {}
-                Ok((run, record, dir)) => {
-                    let live = LiveRun::adopted(run, dir, record, link.clone());
-                    lock(&self.0.live)
-                        .entry(id)
-                        .or_insert_with(|| Arc::new(live));
-                }
-                Err(error) => tracing::warn!(run = %id, %error, "cannot adopt a run"),
+            let (runs, copy) = (self.clone(), link.clone());
+            if let Err(error) = self.blocking(move || runs.adopt_run(id, &copy)).await {
+                tracing::warn!(run = %id, %error, "cannot adopt a run");
             }
         }
         link.set_greeted();
     }
 
-    /// Settles the runs of a shim that is gone.
+    fn adopt_run(&self, id: RunId, link: &Link) -> Result<(), RunError> {
+        let _one = lock(&self.0.settling);
+        if let Some(live) = self.live(id) {
+            // It is being made, and its link is set in a moment; or it lost its link and has one again.
+            if live.link().is_some() {
+                live.set_link(link.clone());
+            }
+            return Ok(());
+        }
+        let dir = self.0.store.find(id).ok_or(RunError::NotFound { id })?;
+        let (run, record) = (dir.load()?, dir.record()?);
+        // It may have ended since the shim spoke.
+        if run.state.is_final() {
+            return Ok(());
+        }
+        let live = Arc::new(LiveRun::found(run, dir, record));
+        if live.state() == RunState::Queued && link.session().is_some() {
+            // A shim names the lines that wait in the order of their turns.
+            live.set_turn(link.turns().join());
+        }
+        live.set_link(link.clone());
+        lock(&self.0.live).insert(id, live);
+        Ok(())
+    }
+
+    /// Settles the runs of a shim whose connection ended, or finds the shim again.
     pub(super) async fn bury(&self, link: &Link) {
-        self.drop_link(link);
         let of_link = |live: &&Arc<LiveRun>| live.link().is_some_and(|known| known.is(link));
-        let orphans: Vec<_> = lock(&self.0.live)
+        let left: Vec<_> = lock(&self.0.live)
             .values()
             .filter(of_link)
             .cloned()
             .collect();
-        for live in orphans {
-            let Some(dir) = live.dir().cloned() else {
-                continue;
-            };
+        let mut is_kept = false;
+        for live in left {
+            // A terminal that is gone ends its command, which takes a moment.
+            for _ in 0..DYING_LOOKS {
+                if !lives(&live.record()) {
+                    break;
+                }
+                sleep(DYING_LOOK).await;
+            }
+            let (runs, copy) = (self.clone(), Arc::clone(&live));
             let settled = self.blocking(move || {
-                let record = dir.record()?;
-                let record = if record.state.is_final() {
-                    record
-                } else {
-                    lose(&dir, record, KILLED)?
-                };
-                Ok((record, dir.load()?.sizes))
+                let record = runs.settle_live(&copy)?;
+                let sizes = copy.dir().map(|dir| dir.load().map(|run| run.sizes));
+                Ok((record, sizes.transpose()?.unwrap_or_default()))
             });
             match settled.await {
-                Ok((record, sizes)) => self.grow(live.id(), record, sizes),
+                Ok((None, _)) => is_kept = true,
+                Ok((Some(record), sizes)) => {
+                    let is_orphan = record.state == RunState::Orphaned;
+                    self.grow(live.id(), record, sizes);
+                    if is_orphan {
+                        self.watch_orphan(&live);
+                    }
+                }
                 Err(error) => {
                     tracing::error!(run = %live.id(), %error, "cannot settle a run");
-                    let reason = Some(format!("{KILLED}; {error}"));
-                    let record = RunRecord {
-                        reason,
-                        ..RunRecord::new(RunState::Lost)
-                    };
+                    let reason = format!("its supervisor was killed; {error}");
                     let sizes = live.watch().borrow().sizes;
-                    self.grow(live.id(), record, sizes);
+                    self.grow(live.id(), lost(live.record(), reason), sizes);
                 }
             }
         }
+        let is_found = is_kept && self.find_again(link).await;
+        if !is_found {
+            self.drop_link(link);
+        }
     }
 
-    /// Makes a stored run `Lost` unless its shim still lives. Blocks on the file system.
-    pub(super) fn settle(&self, dir: &RunDir, run: Run) -> Result<Run, RunError> {
-        let record = dir.record()?;
-        let reason = match (&record.boot_id, record.shim_pid) {
-            (Some(boot), _) if self.0.boot_id.as_ref().is_some_and(|now| now != boot) => REBOOTED,
-            (_, Some(pid)) if alive_since(pid).is_some_and(|at| Some(at) == record.shim_start) => {
-                return Ok(run);
+    /// Connects to a shim again that lives and whose connection was cut.
+    async fn find_again(&self, link: &Link) -> bool {
+        let path = match link.session() {
+            Some(session) => self.0.place.session_socket(session),
+            None => {
+                let of_link = |live: &&Arc<LiveRun>| live.link().is_some_and(|l| l.is(link));
+                let run = lock(&self.0.live).values().find(of_link).map(|l| l.id());
+                match run {
+                    Some(run) => self.0.place.run_socket(run),
+                    None => return false,
+                }
             }
-            (_, Some(_)) => KILLED,
-            // The line waits in the queue of a session's shim, or was made a moment ago.
-            (_, None)
-                if run
-                    .spec
-                    .session
-                    .as_ref()
-                    .is_some_and(|id| self.is_session_alive(id)) =>
-            {
-                return Ok(run);
-            }
-            (_, None) => NEVER_STARTED,
         };
-        if record.state.is_final() || self.live(run.id).is_some() {
-            return Ok(dir.load()?);
+        // It is cut again and again only by a defect; that must not spin.
+        sleep(CUT_PAUSE).await;
+        let connected = self.blocking(move || Ok(StdStream::connect(path).ok()));
+        let Ok(Some(stream)) = connected.await else {
+            return false;
+        };
+        let Ok(new) = Link::new(stream, link.session().cloned()) else {
+            return false;
+        };
+        tracing::warn!("the connection to a supervisor was cut, and is there again");
+        if let Some(session) = new.session() {
+            self.adopt_session(session, &new);
         }
-        lose(dir, record, reason)?;
-        tracing::warn!(run = %run.id, reason, "a run is lost");
-        Ok(dir.load()?)
+        let slot = new.session().is_none().then(|| self.0.slots.occupy());
+        self.attend(new.clone(), None, slot);
+        let _late = timeout(GREETING_LIMIT, new.greeted()).await;
+        // What ended while nobody listened is not named in the greeting: it is settled with this link.
+        for live in lock(&self.0.live).values() {
+            if live.link().is_some_and(|known| known.is(link)) {
+                live.set_link(new.clone());
+            }
+        }
+        true
     }
 
     /// Looks through the newest runs: settles them, and learns where adopted sessions stand.
-    fn sweep(&self) -> Result<(), RunError> {
-        let mut unknown = self.session_ids();
-        for dir in self.0.store.newest(None, SWEEP)? {
-            let Ok(run) = self.read(&dir) else { continue };
-            // A session of the same name on another node has a shell and a directory of its own.
-            if !self.is_ours(&run) {
-                continue;
+    fn sweep(&self, dead: Vec<RunId>) -> Result<(), RunError> {
+        for dir in dead.into_iter().filter_map(|id| self.0.store.find(id)) {
+            // However old it is: its process may have been left behind.
+            let _settled = self.read(&dir);
+        }
+        let (mut unknown, mut waiting) = (self.session_ids(), Vec::new());
+        let mut before = None;
+        loop {
+            let dirs = self.0.store.newest(before, SWEEP)?;
+            let waited = waiting.len();
+            before = dirs.last().map(RunDir::id);
+            for dir in dirs {
+                let Ok(run) = self.read(&dir) else { continue };
+                // A session of the same name on another node has a shell and a directory of its own.
+                if !self.is_ours(&run) {
+                    continue;
+                }
+                let is_left = run.state == RunState::Queued && self.live(run.id).is_none();
+                if is_left && dir.record().is_ok_and(|record| record.waiting) {
+                    waiting.push(dir);
+                }
+                let Some((session, cwd)) = run.spec.session.zip(run.cwd_after) else {
+                    continue;
+                };
+                if let Some(at) = unknown.iter().position(|id| *id == session) {
+                    unknown.swap_remove(at);
+                    self.set_session_cwd(&session, &cwd);
+                }
             }
-            let Some((session, cwd)) = run.spec.session.zip(run.cwd_after) else {
-                continue;
-            };
-            if let Some(at) = unknown.iter().position(|id| *id == session) {
-                unknown.swap_remove(at);
-                self.set_session_cwd(&session, &cwd);
+            // Those that wait are among the newest, unless there are very many.
+            if waiting.len() == waited || before.is_none() {
+                break;
             }
         }
-        Ok(())
+        self.wait_again(waiting)
     }
 
-    fn is_session_alive(&self, id: &SessionId) -> bool {
+    pub(super) fn is_session_alive(&self, id: &SessionId) -> bool {
         lock(&self.0.sessions)
             .get(id)
             .is_some_and(super::session::Session::is_alive)
     }
 }
 
-/// Writes that a run is lost, after indexing what its shim had appended.
-fn lose(dir: &RunDir, record: RunRecord, reason: &str) -> Result<RunRecord, RunError> {
-    dir.recover()?;
-    let record = RunRecord {
-        state: RunState::Lost,
-        reason: Some(reason.to_owned()),
-        ended_ms: Some(clock::now_ms()),
-        ..record
-    };
-    dir.write_record(&record)?;
-    Ok(record)
-}
-
-fn answering(run_dir: PathBuf) -> Vec<Found> {
+/// Connects to the sockets of this node's shims; those of dead ones are removed, and their runs named.
+fn answering(run_dir: PathBuf) -> (Vec<Found>, Vec<RunId>) {
+    let (mut found, mut dead) = (Vec::new(), Vec::new());
     let Ok(entries) = fs::read_dir(run_dir) else {
-        return Vec::new();
+        return (found, dead);
     };
-    let mut found = Vec::new();
     for entry in entries.flatten() {
         let (name, path) = (entry.file_name(), entry.path());
         let Some(name) = name.to_str() else { continue };
@@ -234,44 +272,24 @@ fn answering(run_dir: PathBuf) -> Vec<Found> {
             Ok(stream) => found.push(Found { stream, session }),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 let _gone = fs::remove_file(&path);
+                dead.extend(run);
             }
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot reach a supervisor");
             }
         }
     }
-    found
+    (found, dead)
 }
-
-/// Returns when a process started, in ticks since boot, if it lives and not only waits to be reaped.
-fn alive_since(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses and may hold anything; field 22 is the start.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ');
-    let state = fields.next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    (state != "Z").then_some(start)
-}
-
-const REBOOTED: &str = "the node was rebooted while it ran";
-const KILLED: &str = "its supervisor was killed, so nobody saw how it ended";
-const NEVER_STARTED: &str = "the agent ended before it was started";
 
 const GREETING_LIMIT: Duration = Duration::from_secs(2);
 
 /// Older runs are settled when someone looks at them.
 const SWEEP: usize = 300;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How long a command may take to end with its terminal, before it is called an orphan.
+const DYING_LOOKS: u32 = 10;
 
-    #[test]
-    fn a_process_is_known_by_its_start() {
-        let ours = alive_since(std::process::id());
-        assert!(ours.is_some_and(|at| at > 0));
-        assert_eq!(alive_since(std::process::id()), ours);
-        assert_eq!(alive_since(u32::MAX), None);
-    }
-}
+const DYING_LOOK: Duration = Duration::from_millis(20);
+
+const CUT_PAUSE: Duration = Duration::from_millis(100);

@@ -50,6 +50,33 @@ pub enum RunError {
         /// The id.
         id: RunId,
     },
+    /// The run has not ended.
+    #[error("run {id} has not ended")]
+    Living {
+        /// The id.
+        id: RunId,
+    },
+    /// The run is shared with others.
+    #[error("run {id} is shared")]
+    IsShared {
+        /// The id.
+        id: RunId,
+    },
+    /// The run's supervisor is gone: it can be signalled and killed, and nothing else.
+    #[error("run {id} lost its supervisor, and can only be killed")]
+    Orphaned {
+        /// The id.
+        id: RunId,
+    },
+    /// The operating system does not let us signal it.
+    #[error("cannot signal the process of run {id}")]
+    Signal {
+        /// The id.
+        id: RunId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The run was made without stdin, or without a terminal.
     #[error("run {id} has no {what}")]
     Without {
@@ -105,4 +132,15 @@ pub enum RunError {
     /// The same failure, told to more than one who waited.
     #[error(transparent)]
     Shared(Arc<Self>),
+}
+
+impl RunError {
+    /// Returns whether the node has no room for one more process now, but may have later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Spawn { source } => source.kind() == io::ErrorKind::WouldBlock,
+            _ => false,
+        }
+    }
 }

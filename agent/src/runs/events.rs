@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use hpcclient_protocol::{Run, event::Event};
+use hpcclient_protocol::{Run, RunId, event::Event};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 /// The agent's events.
@@ -31,13 +31,26 @@ impl Default for Events {
 impl Events {
     /// Tells that a run is new or has another state. The run is only built when someone watches.
     pub fn tell(&self, run: impl FnOnce() -> Run) {
+        self.send(|seq| Event::Run {
+            seq,
+            run: Box::new(run()),
+        });
+    }
+
+    /// Tells that a run was deleted.
+    pub fn tell_gone(&self, run: RunId) {
+        self.send(|seq| Event::Gone { seq, run });
+    }
+
+    /// Returns whether anybody watches.
+    pub(super) fn is_watched(&self) -> bool {
+        self.sender.receiver_count() > 0
+    }
+
+    fn send(&self, event: impl FnOnce(u64) -> Event) {
         let seq = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.sender.receiver_count() > 0 {
-            let event = Event::Run {
-                seq,
-                run: Box::new(run()),
-            };
-            let _nobody = self.sender.send(Arc::new(event));
+        if self.is_watched() {
+            let _nobody = self.sender.send(Arc::new(event(seq)));
         }
     }
 
@@ -91,7 +104,7 @@ const BACKLOG: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use hpcclient_protocol::{Command, RunId, RunSpec, RunState};
+    use hpcclient_protocol::{Command, RunSpec, RunState};
 
     use super::*;
 

@@ -7,16 +7,17 @@
 use std::{sync::Arc, time::Duration};
 
 use hpcclient_protocol::{
-    Run, RunId,
+    Run, RunId, RunState,
     run::{StdinAck, StdinMode, TerminalSize},
 };
+use rustix::process::Signal;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     RunError, Runs,
     live_run::{LiveRun, lock},
 };
-use crate::shim::control::ToShim;
+use crate::shim::{self, control::ToShim};
 
 /// A piece of stdin.
 #[derive(Clone, Debug)]
@@ -89,6 +90,17 @@ impl Runs {
             return Err(RunError::BadRequest { what });
         }
         let live = self.reachable(id).await?;
+        if live.state() == RunState::Orphaned {
+            self.signal_orphan(&live, signal)?;
+            return Ok(self.look_at_orphan(&live).await);
+        }
+        if waits_for_slot(&live) {
+            if let Some(signal) = shim::signal_by_name(signal).filter(|_| ends(signal)) {
+                live.withdraw(signal);
+                let _lasting = timeout(KILL_ANSWER, live.ended()).await;
+            }
+            return Ok(live.to_run());
+        }
         let signal = signal.to_owned();
         live.linked()
             .await?
@@ -106,12 +118,20 @@ impl Runs {
             Err(RunError::Ended { .. }) => return self.get(id).await,
             Err(error) => return Err(error),
         };
-        match live.link() {
-            Some(link) => link.send(&ToShim::Kill { run: id }, b"")?,
-            None => live.withdrawn.cancel(),
-        }
+        self.kill_live(&live).await?;
         let _lasting = timeout(KILL_ANSWER, live.ended()).await;
         Ok(live.to_run())
+    }
+
+    async fn kill_live(&self, live: &Arc<LiveRun>) -> Result<(), RunError> {
+        if live.state() == RunState::Orphaned {
+            return self.kill_orphan(live).await;
+        }
+        match live.link() {
+            Some(link) => link.send(&ToShim::Kill { run: live.id() }, b"")?,
+            None => live.withdraw(Signal::KILL),
+        }
+        Ok(())
     }
 
     /// Changes the size of a run's terminal.
@@ -140,12 +160,8 @@ impl Runs {
         let runs: Vec<Arc<LiveRun>> = lock(&self.0.live).values().cloned().collect();
         let mut links: Vec<_> = runs.iter().filter_map(|live| live.link()).collect();
         for live in &runs {
-            let sent = live
-                .link()
-                .map(|link| link.send(&ToShim::Kill { run: live.id() }, b""));
-            if sent.is_none() {
-                live.withdrawn.cancel();
-            }
+            // One whose shim is gone ends by itself.
+            let _gone = self.kill_live(live).await;
         }
         for id in self.session_ids() {
             links.extend(self.session_known(&id));
@@ -177,6 +193,16 @@ impl Runs {
             Err(RunError::OtherNode { id, host: run.host })
         }
     }
+}
+
+/// Returns whether a run waits for a supervisor: then it ends at once, and nobody else has to be asked.
+fn waits_for_slot(live: &LiveRun) -> bool {
+    live.link().is_none() && live.turn().is_some_and(|turn| turn.waits())
+}
+
+/// Returns whether a signal ends what has not started, as a session's shim has it.
+fn ends(signal: &str) -> bool {
+    !["STOP", "CONT", "USR1", "USR2"].contains(&signal)
 }
 
 const SIGNALS: [&str; 9] = [

@@ -16,7 +16,7 @@ use hpcclient_protocol::SessionId;
 use tokio::{net::UnixStream, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, live_run::lock};
+use super::{RunError, live_run::lock, turns::Turns};
 use crate::shim::control::{self, Decoder, FromShim, ToShim};
 
 /// A connection to a shim; clones are the same connection.
@@ -29,6 +29,7 @@ struct Inner {
     session: Option<SessionId>,
     waiting: Mutex<Vec<u8>>,
     more: Notify,
+    turns: Turns,
     greeted: CancellationToken,
     closed: CancellationToken,
 }
@@ -45,6 +46,7 @@ impl Link {
             session,
             waiting: Mutex::new(Vec::new()),
             more: Notify::new(),
+            turns: Turns::default(),
             greeted: CancellationToken::new(),
             closed: CancellationToken::new(),
         })))
@@ -53,6 +55,11 @@ impl Link {
     /// Returns the session that the shim keeps.
     pub fn session(&self) -> Option<&SessionId> {
         self.0.session.as_ref()
+    }
+
+    /// Returns the queue of the lines that wait for the shim's shell.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     /// Returns whether both are the same connection.

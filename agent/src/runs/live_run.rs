@@ -7,13 +7,14 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hpcclient_protocol::{Run, RunId, RunSpec, RunState, run::StreamSizes};
-use tokio::sync::{oneshot, watch};
+use rustix::process::Signal;
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Link, RunError};
-use crate::store::{RunDir, RunRecord};
+use super::{Link, RunError, turns::Turn};
+use crate::store::{Marks, RunDir, RunRecord};
 
-/// A run that is queued, running or stalled.
+/// A run that is queued, running, stalled or orphaned.
 #[derive(Debug)]
 pub(super) struct LiveRun {
     id: RunId,
@@ -24,8 +25,13 @@ pub(super) struct LiveRun {
     growth: watch::Sender<Growth>,
     link: Mutex<Option<Link>>,
     waiting: Mutex<Vec<Waiting>>,
-    /// Cancelled when it is killed before it has a process.
+    marks: Mutex<Marks>,
+    turn: Mutex<Option<Turn>>,
+    /// Cancelled when it is ended before it has a shim, or without one.
     pub(super) withdrawn: CancellationToken,
+    withdrawn_by: OnceLock<Signal>,
+    /// Wakes who watches it, when it is an orphan.
+    pub(super) look: Notify,
 }
 
 /// What changes in a live run.
@@ -70,8 +76,8 @@ impl LiveRun {
         Self::with(id, spec, created_ms, host, growth)
     }
 
-    /// Makes a run that was found alive.
-    pub(super) fn adopted(run: Run, dir: RunDir, record: RunRecord, link: Link) -> Self {
+    /// Makes a run that was found alive. It has no link yet; an orphan never gets one.
+    pub(super) fn found(run: Run, dir: RunDir, record: RunRecord) -> Self {
         let growth = Growth {
             stage: Stage::Stored,
             record,
@@ -79,7 +85,10 @@ impl LiveRun {
         };
         let live = Self::with(run.id, run.spec, run.created_ms, run.host, growth);
         live.set_dir(dir);
-        live.set_link(link);
+        live.set_marks(Marks {
+            name: run.name,
+            pinned: run.pinned,
+        });
         live
     }
 
@@ -93,7 +102,11 @@ impl LiveRun {
             growth: watch::Sender::new(growth),
             link: Mutex::new(None),
             waiting: Mutex::new(Vec::new()),
+            marks: Mutex::default(),
+            turn: Mutex::new(None),
             withdrawn: CancellationToken::new(),
+            withdrawn_by: OnceLock::new(),
+            look: Notify::new(),
         }
     }
 
@@ -127,6 +140,42 @@ impl LiveRun {
         self.growth.borrow().record.state
     }
 
+    /// Returns its record.
+    pub(super) fn record(&self) -> RunRecord {
+        self.growth.borrow().record.clone()
+    }
+
+    /// Sets what the user noted on it.
+    pub(super) fn set_marks(&self, marks: Marks) {
+        *lock(&self.marks) = marks;
+    }
+
+    /// Returns its place in the queue that it is in or was in.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        lock(&self.turn).clone()
+    }
+
+    /// Sets its place in a queue.
+    pub(super) fn set_turn(&self, turn: Turn) {
+        *lock(&self.turn) = Some(turn);
+    }
+
+    /// Ends it in the place of its shim, as this signal would.
+    pub(super) fn withdraw(&self, by: Signal) {
+        let _earlier = self.withdrawn_by.set(by);
+        self.withdrawn.cancel();
+    }
+
+    /// Returns whether it was ended without its shim.
+    pub(super) fn was_withdrawn(&self) -> bool {
+        self.withdrawn.is_cancelled()
+    }
+
+    /// Returns the signal that it was ended with.
+    pub(super) fn withdrawn_by(&self) -> Signal {
+        self.withdrawn_by.get().copied().unwrap_or(Signal::KILL)
+    }
+
     /// Returns the run in the words of the protocol.
     pub(super) fn to_run(&self) -> Run {
         self.run_at(&self.growth.borrow())
@@ -135,6 +184,11 @@ impl LiveRun {
     /// Returns the run as it was at a moment.
     pub(super) fn run_at(&self, growth: &Growth) -> Run {
         let record = growth.record.clone();
+        let Marks { name, pinned } = lock(&self.marks).clone();
+        let position = match record.state {
+            RunState::Queued => self.turn().and_then(|turn| turn.position()),
+            _ => None,
+        };
         Run {
             id: self.id,
             spec: self.spec.clone(),
@@ -147,9 +201,9 @@ impl LiveRun {
             ended_ms: record.ended_ms,
             sizes: growth.sizes,
             durable: StreamSizes::default(),
-            name: None,
-            pinned: false,
-            position: None,
+            name,
+            pinned,
+            position,
             cwd_after: record.cwd_after,
             host: self.host.clone(),
             live: !record.state.is_final(),
@@ -212,13 +266,16 @@ impl LiveRun {
     pub(super) async fn linked(&self) -> Result<Link, RunError> {
         let mut watch = self.watch();
         loop {
-            let (ended, given_up) = {
+            let (state, given_up) = {
                 let growth = watch.borrow_and_update();
                 let given_up = matches!(growth.stage, Stage::Known | Stage::Failed(_));
-                (growth.record.state.is_final(), given_up)
+                (growth.record.state, given_up)
             };
-            if ended {
+            if state.is_final() {
                 return Err(RunError::Ended { id: self.id });
+            }
+            if state == RunState::Orphaned {
+                return Err(RunError::Orphaned { id: self.id });
             }
             if given_up {
                 // Not this one, but perhaps the one in the store: who asks again finds that.

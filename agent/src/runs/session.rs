@@ -17,6 +17,7 @@ use super::{
     Link, RunError, Runs,
     live_run::{LiveRun, lock},
     start::{existing, spawn_shim},
+    turns::Turn,
 };
 use crate::{environment, shim::control::ToShim};
 
@@ -122,6 +123,24 @@ impl Runs {
         }
         let session = live.spec().session.as_ref()?;
         lock(&self.0.sessions).get(session)?.cwd.clone()
+    }
+
+    /// Gives up the place of a run that does not wait any more, and tells which line is the next then.
+    pub(super) fn call_next_line(&self, live: &LiveRun) {
+        let Some(turn) = live.turn().filter(Turn::leave) else {
+            return;
+        };
+        if self.0.events.is_watched() {
+            let is_next = |live: &&Arc<LiveRun>| {
+                let other = live.turn();
+                other.is_some_and(|other| other.is_beside(&turn) && other.is_first())
+            };
+            let next = lock(&self.0.live).values().find(is_next).cloned();
+            // The ones behind it only moved up: who wants to know asks.
+            if let Some(next) = next {
+                self.0.events.tell(|| next.to_run());
+            }
+        }
     }
 
     /// Ends a session's shell.

@@ -16,11 +16,12 @@ use std::{
 
 use hpcclient_protocol::{Command, RunState};
 use tokio::process::{Child, Command as Process};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Link, RunError, Runs,
     live_run::{LiveRun, Stage, lock},
+    slots::Slot,
+    waiting::HOLDS,
 };
 use crate::{
     clock,
@@ -34,36 +35,35 @@ impl Runs {
     pub(super) async fn begin(self, live: Arc<LiveRun>) {
         match self.create(&live).await {
             Ok(true) => {}
-            Ok(false) => return self.forget(&live, Stage::Known),
+            Ok(false) => {
+                self.forget(&live, Stage::Known);
+                return self.wait_again_if_left(live.id()).await;
+            }
             Err(error) => return self.forget(&live, Stage::Failed(Arc::new(error))),
         }
-        self.0.events.tell(|| live.to_run());
-        // Whoever made the run is told when it cannot start, unless it has to wait for others first.
-        let slot = Arc::clone(&self.0.slots).try_acquire_owned().ok();
+        let slot = if is_line(&live) {
+            None
+        } else {
+            self.ask_for_room(HOLDS);
+            self.0.slots.try_take()
+        };
+        // Whoever made the run is told when it cannot start, unless it has to wait first.
         if is_line(&live) || slot.is_some() {
+            self.0.events.tell(|| live.to_run());
             match self.launch(&live, slot).await {
                 Ok(()) => {
                     end_withdrawn(&live);
-                    live.set_stage(Stage::Stored);
+                    return live.set_stage(Stage::Stored);
                 }
+                Err(error) if error.is_full() => {}
                 Err(error) => {
                     let error = Arc::new(error);
                     self.give_up(&live, &error).await;
-                    live.set_stage(Stage::Failed(error));
+                    return live.set_stage(Stage::Failed(error));
                 }
             }
-            return;
         }
-        live.set_stage(Stage::Stored);
-        let slot = tokio::select! {
-            slot = Arc::clone(&self.0.slots).acquire_owned() => slot.ok(),
-            () = live.withdrawn.cancelled() => return self.withdraw(&live).await,
-            () = self.0.stopping.cancelled() => return,
-        };
-        match self.launch(&live, slot).await {
-            Ok(()) => end_withdrawn(&live),
-            Err(error) => self.give_up(&live, &error).await,
-        }
+        self.launch_in_turn(&live).await;
     }
 
     /// Makes the folder; `false` when the store has the id already.
@@ -113,10 +113,10 @@ impl Runs {
     }
 
     /// Hands a stored run to a shim.
-    async fn launch(
+    pub(super) async fn launch(
         &self,
         live: &Arc<LiveRun>,
-        slot: Option<OwnedSemaphorePermit>,
+        slot: Option<Slot>,
     ) -> Result<(), RunError> {
         let dir = live
             .dir()
@@ -133,8 +133,10 @@ impl Runs {
             for _ in 0..2 {
                 let link = self.session_link(session).await?;
                 live.set_link(link.clone());
+                let turn = link.turns().join();
+                live.set_turn(turn.clone());
                 match link.send(&start, b"") {
-                    Err(RunError::Gone) => {}
+                    Err(RunError::Gone) => drop(turn.leave()),
                     sent => return sent,
                 }
             }
@@ -154,12 +156,7 @@ impl Runs {
     }
 
     /// Starts the task that listens to a shim until it is gone.
-    pub(super) fn attend(
-        &self,
-        link: Link,
-        child: Option<Child>,
-        slot: Option<OwnedSemaphorePermit>,
-    ) {
+    pub(super) fn attend(&self, link: Link, child: Option<Child>, slot: Option<Slot>) {
         let runs = self.clone();
         self.0.tracker.spawn(async move {
             let listen = link.attend(|message| {
@@ -178,18 +175,7 @@ impl Runs {
         });
     }
 
-    /// Ends a run that was killed while it waited for its turn.
-    async fn withdraw(&self, live: &Arc<LiveRun>) {
-        let record = RunRecord {
-            exit_code: Some(128 + 9),
-            signal: Some("KILL".to_owned()),
-            ended_ms: Some(clock::now_ms()),
-            ..RunRecord::new(RunState::Exited)
-        };
-        self.close(live, record).await;
-    }
-
-    async fn give_up(&self, live: &Arc<LiveRun>, error: &RunError) {
+    pub(super) async fn give_up(&self, live: &Arc<LiveRun>, error: &RunError) {
         let cause = std::error::Error::source(error);
         let reason = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
         let record = RunRecord {
@@ -201,7 +187,7 @@ impl Runs {
     }
 
     /// Writes the last record of a run that has no shim, and tells it.
-    async fn close(&self, live: &Arc<LiveRun>, record: RunRecord) {
+    pub(super) async fn close(&self, live: &Arc<LiveRun>, record: RunRecord) {
         if let Some(dir) = live.dir().cloned() {
             let copy = record.clone();
             let written = self.blocking(move || Ok(dir.write_record(&copy)?)).await;
@@ -218,8 +204,8 @@ impl Runs {
 const QUICK: Duration = Duration::from_millis(2);
 
 /// Kills a run that was withdrawn while its shim was being started: nobody could tell the shim.
-fn end_withdrawn(live: &LiveRun) {
-    if live.withdrawn.is_cancelled()
+pub(super) fn end_withdrawn(live: &LiveRun) {
+    if live.was_withdrawn()
         && let Some(link) = live.link()
     {
         // A shim that is gone has nothing left to kill.

@@ -106,6 +106,14 @@ impl Durable {
         }
     }
 
+    /// Lets nothing wait any more: no other run will come for which the disk could be asked together.
+    pub(super) fn hurry(&mut self) {
+        let now = Instant::now();
+        for (due, _) in &mut self.waiting {
+            *due = now.min(*due);
+        }
+    }
+
     /// Returns when something has to be done here without any event.
     pub(super) fn wakes_at(&self) -> Option<Instant> {
         let (due, _) = self.waiting.front()?;

@@ -4,7 +4,7 @@
 
 use std::{fs, sync::OnceLock, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// The clock of `/proc`: always 100 ticks a second for programs, whatever the kernel counts in.
 const TICKS: u128 = 100;
@@ -41,6 +41,21 @@ pub(super) fn kill_descendants(of: u32, spare: Option<u32>, since: u64) {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
+}
+
+/// Sends SIGKILL to a process whose shim is gone, to its group and to all its descendants, if it is
+/// still the one that started then. Without the shim, what it has let go of is not found any more.
+pub fn kill_tree(pid: u32, started: u64) {
+    let leader = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let (Some(leader), true) = (leader, start_of(pid) == Some(started)) else {
+        return;
+    };
+    // What is stopped starts nothing new while its children are killed.
+    let _ = kill_process_group(leader, Signal::STOP);
+    let _ = kill_process(leader, Signal::STOP);
+    kill_descendants(pid, None, started);
+    let _ = kill_process_group(leader, Signal::KILL);
+    let _ = kill_process(leader, Signal::KILL);
 }
 
 /// Returns the time that was `ago`, in ticks since boot.

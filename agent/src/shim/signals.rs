@@ -28,7 +28,8 @@ const NAMES: [(&str, Signal); 22] = [
 ];
 
 /// Returns the signal with this name; only those that a user may send.
-pub(super) fn by_name(name: &str) -> Option<Signal> {
+#[must_use]
+pub fn by_name(name: &str) -> Option<Signal> {
     let sendable = [
         "INT", "TERM", "KILL", "HUP", "QUIT", "USR1", "USR2", "STOP", "CONT", "TSTP",
     ];
@@ -39,7 +40,8 @@ pub(super) fn by_name(name: &str) -> Option<Signal> {
 }
 
 /// Returns the name of a signal, or its number when it has none.
-pub(super) fn name(number: i32) -> String {
+#[must_use]
+pub fn name(number: i32) -> String {
     NAMES
         .iter()
         .find(|(_, signal)| signal.as_raw() == number)

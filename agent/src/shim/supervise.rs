@@ -284,6 +284,10 @@ impl Shim {
         self.connections.flush();
         for (_, run) in self.runs.extract_if(.., |_, run| run.is_done()) {
             self.durable.leave(run.into_ended());
+            if matches!(self.purpose, Purpose::Alone { .. }) {
+                // The sooner this process is gone, the sooner another may start.
+                self.durable.hurry();
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use hpcclient_protocol::{RunId, RunSpec, RunState};
 
 use rustix::fs::FsWord;
 
-use super::{RunDir, RunRecord, Store, StoreError, index, list, load, record};
+use super::{RunDir, RunRecord, Store, StoreError, index, list, load, record, usage::DRAFT};
 
 /// Below this many free bytes a new run is refused.
 pub const LOW_BYTES: u64 = 64 << 20;
@@ -67,7 +67,7 @@ impl Store {
         }
         self.room()?;
         let month = dir.path().parent().unwrap_or(&self.root);
-        let draft = month.join(format!(".new-{id}-{:08x}", draft_number()?));
+        let draft = month.join(format!("{DRAFT}{id}-{:08x}", draft_number()?));
         make_draft(&draft, month)?;
         let made =
             fill(&draft, id, spec, created_ms, host).and_then(|()| publish(&draft, dir.path(), id));

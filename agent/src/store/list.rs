@@ -73,7 +73,7 @@ pub(super) fn month(id: RunId) -> String {
         )
 }
 
-fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
+pub(super) fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
     let failed = |source| StoreError::io("list", folder, source);
     let mut names = Vec::new();
     let entries = match fs::read_dir(folder) {
@@ -102,6 +102,24 @@ mod tests {
         assert_eq!(month(id), "2025-10");
         let no_time = "ffffffff-ffff-4b04-9a6e-2f1d4c5b6a70".parse().unwrap();
         assert_eq!(month(no_time), NO_MONTH);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_does_not_reorder_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_owned()).unwrap();
+        let spec = RunSpec::new(Command::Shell("true".into()));
+        let mut made = vec![];
+        for node_clock_ms in [9_000_000_000_000, 5, 1_700_000_000_000, 0] {
+            let id = RunId::random();
+            store.create(id, &spec, node_clock_ms, "node").unwrap();
+            made.insert(0, id);
+        }
+        let listed = store.newest(None, 9).unwrap();
+        let listed: Vec<RunId> = listed.iter().map(RunDir::id).collect();
+        assert_eq!(listed, made);
+        let older = store.newest(Some(made[1]), 9).unwrap();
+        assert_eq!(older.iter().map(RunDir::id).collect::<Vec<_>>(), made[2..]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fs;
 use hpcclient_protocol::{Command, Run, RunId, RunSpec, RunState};
 use serde::{Deserialize, Serialize};
 
-use super::{RunDir, RunRecord, StoreError, index};
+use super::{Marks, RunDir, RunRecord, StoreError, index};
 
 /// The file that is written once, when a run is made.
 pub(super) const FILE_NAME: &str = "spec.json";
@@ -74,6 +74,7 @@ impl RunDir {
         } else {
             (RunState::Lost, Some(damage.join("; ")))
         };
+        let Marks { name, pinned } = self.marks();
         Ok(Run {
             id: self.id(),
             spec: birth.spec,
@@ -86,8 +87,8 @@ impl RunDir {
             ended_ms: record.ended_ms,
             sizes,
             durable: sizes,
-            name: None,
-            pinned: false,
+            name,
+            pinned,
             position: None,
             cwd_after: record.cwd_after,
             host: birth.host,

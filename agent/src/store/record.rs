@@ -53,6 +53,10 @@ pub struct RunRecord {
     /// The command's process id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// When that process started, in clock ticks since boot; with `boot_id` it names one process for
+    /// ever, also when its shim is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_start: Option<u64>,
     /// The process id of the shim that keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shim_pid: Option<u32>,
@@ -63,6 +67,10 @@ pub struct RunRecord {
     /// The node's boot id while it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
+    /// Whether it waits for a supervisor, and none was ever started for it: the next agent may start one
+    /// without running anything twice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
 }
 
 impl RunRecord {
@@ -78,9 +86,11 @@ impl RunRecord {
             ended_ms: None,
             cwd_after: None,
             pid: None,
+            pid_start: None,
             shim_pid: None,
             shim_start: None,
             boot_id: None,
+            waiting: false,
         }
     }
 }

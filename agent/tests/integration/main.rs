@@ -16,6 +16,12 @@ mod node;
 #[cfg(test)]
 mod nodes;
 #[cfg(test)]
+mod orphans;
+#[cfg(test)]
+mod queue;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
 mod security;
 #[cfg(test)]
 mod survival;

@@ -24,8 +24,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Node {
     root: Arc<tempfile::TempDir>,
-    /// The node's name, where it is not this machine's own.
-    name: Option<&'static str>,
+    /// What the agent is started by, where it is not this test alone.
+    wrapper: Vec<&'static str>,
     pub(crate) hello: AgentHello,
 }
 
@@ -35,21 +35,37 @@ impl Node {
         let root = tempfile::tempdir().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(root.path().join("home")).unwrap();
-        Self::with(Arc::new(root), None)
+        Self::with(Arc::new(root), Vec::new())
+    }
+
+    /// Starts an agent whose user may have so many processes. It needs root, for whom the limit is only
+    /// what it is asked for, and not enforced.
+    pub(crate) fn start_with_processes(limit: &'static str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(root.path().join("home")).unwrap();
+        let line = "ulimit -S -u \"$0\" && exec \"$@\"";
+        Self::with(Arc::new(root), vec!["/bin/bash", "-c", line, limit])
     }
 
     /// Starts an agent on another node with the same home. It needs root.
     pub(crate) fn start_beside(&self, name: &'static str) -> Self {
-        Self::with(Arc::clone(&self.root), Some(name))
+        let line = "hostname \"$0\" && exec \"$@\"";
+        let wrapper = vec!["/usr/bin/unshare", "-u", "/bin/sh", "-c", line, name];
+        Self::with(Arc::clone(&self.root), wrapper)
     }
 
-    fn with(root: Arc<tempfile::TempDir>, name: Option<&'static str>) -> Self {
-        let hello = detach(&mut command(root.path(), name, &["serve", "--detach"]));
-        Self { root, name, hello }
+    fn with(root: Arc<tempfile::TempDir>, wrapper: Vec<&'static str>) -> Self {
+        let hello = detach(&mut command(root.path(), &wrapper, &["serve", "--detach"]));
+        Self {
+            root,
+            wrapper,
+            hello,
+        }
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        command(self.root.path(), self.name, args)
+        command(self.root.path(), &self.wrapper, args)
     }
 
     /// Starts the agent unless it runs.
@@ -109,17 +125,14 @@ impl Drop for Node {
     }
 }
 
-fn command(root: &Path, name: Option<&str>, args: &[&str]) -> Command {
+fn command(root: &Path, wrapper: &[&str], args: &[&str]) -> Command {
+    let mut words = wrapper.iter().copied();
     let agent = env!("CARGO_BIN_EXE_hpcagent");
-    let mut command = match name {
-        None => Command::new(agent),
-        Some(name) => {
-            let mut command = Command::new("/usr/bin/unshare");
-            let line = "hostname \"$0\" && exec \"$@\"";
-            command.args(["-u", "/bin/sh", "-c", line, name, agent]);
-            command
-        }
-    };
+    let mut command = Command::new(words.next().unwrap_or(agent));
+    command.args(words);
+    if !wrapper.is_empty() {
+        command.arg(agent);
+    }
     command
         .args(args)
         .env_clear()

@@ -63,75 +63,6 @@ fn a_session_is_found_again_with_its_state_and_directory() {
 }
 
 #[test]
-fn a_run_whose_supervisor_was_killed_is_lost_and_keeps_its_bytes() {
-    with_tasks(async {
-        let node = Node::start();
-        let client = node.client().await;
-        let id = RunId::random();
-        client.put(id, &shell("echo before; sleep 1000")).await;
-        wait_until("the output is stored", || {
-            fs::read_dir(node.state().join("runs"))
-                .unwrap()
-                .flatten()
-                .any(|month| {
-                    let file = month.path().join(id.to_string()).join("out-000000.raw");
-                    fs::read(file).is_ok_and(|bytes| bytes == b"before\n")
-                })
-        });
-        let pid = client.get(id).await.pid.unwrap();
-        kill_parent_of(pid);
-        let output = client.follow(id, 0).await;
-        let end = output.end.as_ref().unwrap();
-        assert_eq!(
-            (end.state, output.text().as_str()),
-            (RunState::Lost, "before\n")
-        );
-        assert!(
-            end.reason
-                .as_ref()
-                .unwrap()
-                .contains("supervisor was killed"),
-            "{end:?}"
-        );
-        if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
-            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-    });
-}
-
-#[test]
-fn a_run_that_lost_its_supervisor_while_no_agent_ran_is_settled() {
-    with_tasks(async {
-        let mut node = Node::start();
-        let client = node.client().await;
-        let id = RunId::random();
-        client.put(id, &shell("sleep 1000")).await;
-        let pid = client.get(id).await.pid;
-        let pid = match pid {
-            Some(pid) => pid,
-            None => loop {
-                if let Some(pid) = client.get(id).await.pid {
-                    break pid;
-                }
-                tokio::task::yield_now().await;
-            },
-        };
-        node.kill_agent();
-        kill_parent_of(pid);
-        node.detach();
-        let client = node.client().await;
-        assert_eq!(client.get(id).await.state, RunState::Lost);
-        let (status, _) = client
-            .ask(Method::POST, &format!("/v1/runs/{id}/kill"), "")
-            .await;
-        assert_eq!(status, StatusCode::OK);
-        if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
-            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-    });
-}
-
-#[test]
 fn stop_leaves_runs_alone_unless_it_is_told_to_end_them() {
     with_tasks(async {
         let mut node = Node::start();
@@ -156,15 +87,4 @@ fn stop_leaves_runs_alone_unless_it_is_told_to_end_them() {
         let run = node.client().await.get(id).await;
         assert!(run.state.is_final(), "{run:?}");
     });
-}
-
-fn kill_parent_of(pid: u32) {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    let parent: u32 = fields.split(' ').nth(1).unwrap().parse().unwrap();
-    let command = fs::read_to_string(format!("/proc/{parent}/cmdline")).unwrap();
-    assert!(command.contains("shim"), "{command}");
-    let parent_pid = rustix::process::Pid::from_raw(parent.cast_signed()).unwrap();
-    rustix::process::kill_process(parent_pid, rustix::process::Signal::KILL).unwrap();
-    wait_until("the supervisor is gone", || !is_alive(parent));
 }

@@ -14,7 +14,7 @@ mod http;
 mod ndjson;
 mod stream;
 
-pub use agent::Agent;
+pub use agent::{Agent, RunQuery};
 pub use bridge::{Bridge, ConnectEvents};
 pub use error::ClientError;
 pub use ndjson::Ndjson;

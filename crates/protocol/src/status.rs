@@ -51,6 +51,18 @@ pub struct AgentStatus {
     pub resident: u64,
     /// Bytes free where runs are stored.
     pub free_bytes: u64,
+    /// Bytes that the stored runs take, as far as it is known: it is measured seldom and added up in between.
+    #[serde(default)]
+    pub store_bytes: u64,
+    /// Bytes that they may take; above it the oldest that have ended are deleted. 0 while it is not known.
+    #[serde(default)]
+    pub store_limit: u64,
+    /// How many supervisors of single runs there are. A session's is not counted.
+    #[serde(default)]
+    pub supervisors: u32,
+    /// How many there may be with what the node allows this user now; more runs wait.
+    #[serde(default)]
+    pub max_supervisors: u32,
 }
 
 /// The body of `POST /v1/stop`.

@@ -93,7 +93,7 @@ export interface paths {
       path?: never;
       cookie?: never;
     };
-    /** A page of runs, newest first. */
+    /** A page of runs, newest first. It ends early when its runs are large; `next` tells. */
     get: operations['listRuns'];
     put?: never;
     post?: never;
@@ -115,10 +115,12 @@ export interface paths {
     /** Makes a run, once: the same id with the same spec finds the run that was made before. */
     put: operations['putRun'];
     post?: never;
-    delete?: never;
+    /** Deletes a run that has ended, with its output. */
+    delete: operations['deleteRun'];
     options?: never;
     head?: never;
-    patch?: never;
+    /** Names or pins a run. */
+    patch: operations['markRun'];
     trace?: never;
   };
   '/v1/runs/{id}/kill': {
@@ -394,6 +396,11 @@ export interface components {
       /** @description The home directory. */
       home: components['schemas']['ByteString'];
       /**
+       * Format: int32
+       * @description How many there may be with what the node allows this user now; more runs wait.
+       */
+      maxSupervisors?: number;
+      /**
        * Format: int64
        * @description What the node's clock says, in milliseconds since 1970; an agent of an earlier release does not say.
        */
@@ -423,6 +430,21 @@ export interface components {
        * @description When it started, in milliseconds since 1970.
        */
       startedMs: number;
+      /**
+       * Format: int64
+       * @description Bytes that the stored runs take, as far as it is known: it is measured seldom and added up in between.
+       */
+      storeBytes?: number;
+      /**
+       * Format: int64
+       * @description Bytes that they may take; above it the oldest that have ended are deleted. 0 while it is not known.
+       */
+      storeLimit?: number;
+      /**
+       * Format: int32
+       * @description How many supervisors of single runs there are. A session's is not counted.
+       */
+      supervisors?: number;
       /** @description The user's login name. */
       user: string;
     };
@@ -738,6 +760,19 @@ export interface components {
       next?: components['schemas']['RunId'] | null;
       /** @description A page of runs. */
       runs: components['schemas']['Run'][];
+    };
+    /** @description The body of `PATCH /v1/runs/{id}`: what the user notes on a run. What is left out stays as it is. */
+    RunMarks: {
+      /**
+       * @description What it shall be called, at most 80 characters; an empty name takes the name away.
+       * @default null
+       */
+      name: string | null;
+      /**
+       * @description Whether it is kept however old it gets.
+       * @default null
+       */
+      pinned: boolean | null;
     };
     /** @description What to run, as a client asks for it with `PUT /v1/runs/{id}`. */
     RunSpec: {
@@ -1103,6 +1138,14 @@ export interface operations {
         before?: string;
         /** @description Only runs of this session. */
         session?: string;
+        /** @description Only runs with this in the command or the name, whatever the case. */
+        text?: string;
+        /** @description Only runs in this state. */
+        state?: components['schemas']['RunState'];
+        /** @description Only consoles, or only what has no terminal. */
+        console?: boolean;
+        /** @description Only what lives on this node, however old it is, or only what does not. */
+        live?: boolean;
       };
       header?: never;
       path?: never;
@@ -1192,6 +1235,82 @@ export interface operations {
         };
       };
       507: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  deleteRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      204: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  markRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        'application/json': components['schemas']['RunMarks'];
+      };
+    };
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Run'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      409: {
         headers: {
           [name: string]: unknown;
         };

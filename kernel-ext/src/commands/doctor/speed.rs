@@ -172,6 +172,10 @@ mod tests {
             sessions: 0,
             resident: 0,
             free_bytes: 0,
+            store_bytes: 0,
+            store_limit: 0,
+            supervisors: 0,
+            max_supervisors: 0,
         };
         Trips {
             status,
