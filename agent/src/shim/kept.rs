@@ -20,6 +20,7 @@ use super::{
     durable::{Durable, Ended, SYNC},
     feed::Feed,
     fifos::Fifo,
+    processes,
 };
 use crate::store::{RecordFile, RunDir, RunRecord, RunWriter, StoreError, Unsynced};
 
@@ -182,6 +183,7 @@ impl KeptRun {
     pub(super) fn set_running(&mut self, pid: u32) {
         self.record.state = RunState::Running;
         self.record.pid = Some(pid);
+        self.record.pid_start = processes::start_of(pid);
         self.record.started_ms = Some(now_ms());
         self.hush_until = Some(Instant::now() + HUSH);
         self.save();

@@ -53,6 +53,10 @@ pub struct RunRecord {
     /// The command's process id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// When that process started, in clock ticks since boot; with `boot_id` it names one process for
+    /// ever, also when its shim is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_start: Option<u64>,
     /// The process id of the shim that keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shim_pid: Option<u32>,
@@ -78,6 +82,7 @@ impl RunRecord {
             ended_ms: None,
             cwd_after: None,
             pid: None,
+            pid_start: None,
             shim_pid: None,
             shim_start: None,
             boot_id: None,

@@ -89,7 +89,11 @@ fn what_cannot_be_started_ends_like_in_a_shell() {
 #[test]
 fn a_signal_reaches_the_process_group_and_is_told() {
     let (mut kept, dir) = Kept::alone(&shell("sleep 100 & sleep 100; true"));
-    kept.line.until_state(dir.id(), RunState::Running);
+    let record = kept.line.until_state(dir.id(), RunState::Running);
+    // Who finds the record after the shim was killed can tell whether this very process lives.
+    let started = record.pid.and_then(hpcagent::shim::start_of);
+    assert!(started.is_some());
+    assert_eq!(record.pid_start, started);
     let run = dir.id();
     kept.line.send(
         &ToShim::Signal {
