@@ -10,7 +10,7 @@
 
 use std::{
     os::fd::OwnedFd,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use hpcclient_protocol::{ByteString, RunId, RunState, StreamName, run::TerminalSize};
@@ -22,6 +22,7 @@ use super::{
     fifos::Fifo,
     processes,
 };
+use crate::clock::steady_ms;
 use crate::store::{RecordFile, RunDir, RunRecord, RunWriter, StoreError, Unsynced};
 
 /// How much is read at a time.
@@ -184,7 +185,7 @@ impl KeptRun {
         self.record.state = RunState::Running;
         self.record.pid = Some(pid);
         self.record.pid_start = processes::start_of(pid);
-        self.record.started_ms = Some(now_ms());
+        self.record.started_ms = Some(steady_ms());
         self.hush_until = Some(Instant::now() + HUSH);
         self.save();
     }
@@ -321,7 +322,7 @@ impl KeptRun {
         self.record.signal = over.signal;
         self.record.cwd_after = over.cwd;
         self.record.reason = None;
-        self.record.ended_ms = Some(now_ms());
+        self.record.ended_ms = Some(steady_ms());
         self.save();
         if !self.outputs.is_empty() {
             self.sync_at.get_or_insert_with(|| Instant::now() + SYNC);
@@ -374,13 +375,6 @@ impl KeptRun {
             self.save();
         }
     }
-}
-
-pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or_default()
-    })
 }
 
 #[cfg(test)]

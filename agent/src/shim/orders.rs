@@ -6,17 +6,21 @@ use hpcclient_protocol::{
     RunId, RunState,
     run::{StdinMode, StreamSizes},
 };
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process, kill_process_group},
+};
 
 use super::{
     control::{FromShim, ToShim},
     feed::Feed,
-    kept::{KeptRun, Over, now_ms},
+    kept::{KeptRun, Over},
     processes, pty,
     session::{MAX_QUEUE, Report, Waiting, path_of},
     signals,
     supervise::{Purpose, Shim},
 };
+use crate::clock::steady_ms;
 use crate::store::{RecordFile, RunDir, RunRecord, StoreError};
 
 impl Shim {
@@ -244,7 +248,11 @@ impl Shim {
                     .runs
                     .get(&run)
                     .and_then(|run| rustix::termios::tcgetpgrp(run.feed.fd()?).ok());
-                let _ = kill_process_group(foreground.unwrap_or(*child), signal);
+                let group = foreground.unwrap_or(*child);
+                if kill_process_group(group, signal) == Err(Errno::SRCH) {
+                    // A console's command makes its group a moment after it started.
+                    let _ = kill_process(*child, signal);
+                }
             }
             Purpose::Alone { child: None, .. } => {}
             Purpose::Session(session) if session.current() == Some(run) => {
@@ -311,7 +319,7 @@ impl Shim {
     /// Writes and announces the end of a line that never ran.
     fn close_unstarted(&mut self, dir: &RunDir, record: RunRecord) {
         let record = RunRecord {
-            ended_ms: Some(now_ms()),
+            ended_ms: Some(steady_ms()),
             ..with_identity(record)
         };
         if let Some(mut feed) = self.early.remove(&dir.id()) {

@@ -131,6 +131,7 @@ impl Shim {
                 run.on_time(now, &mut self.durable);
             }
             self.durable.on_time(now);
+            self.connections.on_time(now);
             if let Purpose::Session(session) = &mut self.purpose {
                 session.on_time(now);
             }
@@ -163,19 +164,17 @@ impl Shim {
             .filter_map(|run| run.wakes_at(&self.durable))
             .chain(session)
             .chain(self.durable.wakes_at())
+            .chain(self.connections.wakes_at())
             .min()
     }
 
     /// Waits for anything to happen.
     fn wait(&self, until: Option<Instant>) -> Vec<(Source, PollFlags)> {
-        let mut sources: Vec<(Source, BorrowedFd<'_>, PollFlags)> = vec![
-            (Source::Signal, self.wake.as_fd(), PollFlags::IN),
-            (
-                Source::Listener,
-                self.connections.listener().as_fd(),
-                PollFlags::IN,
-            ),
-        ];
+        let mut sources: Vec<(Source, BorrowedFd<'_>, PollFlags)> =
+            vec![(Source::Signal, self.wake.as_fd(), PollFlags::IN)];
+        if let Some(listener) = self.connections.listener() {
+            sources.push((Source::Listener, listener.as_fd(), PollFlags::IN));
+        }
         for peer in self.connections.peers() {
             let mut flags = PollFlags::IN;
             flags.set(PollFlags::OUT, peer.wants_write());

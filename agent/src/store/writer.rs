@@ -8,7 +8,6 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::PathBuf,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use hpcclient_protocol::{
@@ -21,6 +20,7 @@ use super::{
     index::{self, Entry, Kind, RECORD},
     segment::{self, STREAMS, Segments},
 };
+use crate::clock::steady_ns;
 
 /// Writes the streams of one run.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl RunWriter {
         let offset = segment::size_of(&self.sizes, stream);
         self.segments_of(stream).write(offset, bytes)?;
         self.put(Entry {
-            t_ns: now_ns(),
+            t_ns: steady_ns(),
             offset,
             len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
             crc: crc32fast::hash(bytes),
@@ -95,7 +95,7 @@ impl RunWriter {
     /// # Errors
     /// The operating system refused; nothing was noted.
     pub fn resize(&mut self, size: TerminalSize) -> Result<(), StoreError> {
-        self.put(Entry::resize(now_ns(), self.sizes.tty, size))
+        self.put(Entry::resize(steady_ns(), self.sizes.tty, size))
     }
 
     /// Returns what was written since the last call and the disk may not have yet, in the order in
@@ -123,7 +123,7 @@ impl RunWriter {
                     break;
                 }
                 self.put(Entry {
-                    t_ns: now_ns(),
+                    t_ns: steady_ns(),
                     offset: at,
                     len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
                     crc: crc32fast::hash(&bytes),
@@ -156,11 +156,4 @@ impl RunWriter {
             StreamName::Tty => tty,
         }
     }
-}
-
-fn now_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-    })
 }
