@@ -338,6 +338,7 @@ impl Runs {
                 }
             }
             FromShim::Hello { live, .. } => self.adopt_runs(link, live).await,
+            FromShim::Failed { reason } => link.set_failure(&reason),
         }
     }
 

@@ -50,7 +50,7 @@ impl Runs {
                 Some(_) => None,
                 None => Arc::clone(&self.0.slots).try_acquire_owned().ok(),
             };
-            self.attend(link.clone(), None, slot);
+            self.attend(link.clone(), slot);
             links.push(link);
         }
         for link in &links {
@@ -118,12 +118,13 @@ impl Runs {
             let Some(dir) = live.dir().cloned() else {
                 continue;
             };
+            let reason = link.failure().unwrap_or(KILLED).to_owned();
             let settled = self.blocking(move || {
                 let record = dir.record()?;
                 let record = if record.state.is_final() {
                     record
                 } else {
-                    lose(&dir, record, KILLED)?
+                    lose(&dir, record, &reason)?
                 };
                 Ok((record, dir.load()?.sizes))
             });

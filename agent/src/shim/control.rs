@@ -115,6 +115,12 @@ pub enum FromShim {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// The shim could not start and ends; said instead of `Hello`, and only on the connection that it
+    /// was started with: to an agent of the same release.
+    Failed {
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 /// Says why bytes are not a message, or a message does not fit.

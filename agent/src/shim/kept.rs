@@ -36,6 +36,9 @@ const HUSH: Duration = Duration::from_millis(2);
 /// After its process ended a run is read for this many bytes; what then still comes is late output.
 const LAST_BYTES: usize = 8 << 20;
 
+/// How often a run that took too long is killed until it is over.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+
 /// How a run's process ended.
 #[derive(Clone, Debug)]
 pub(super) struct Over {
@@ -67,6 +70,11 @@ pub(super) struct KeptRun {
     held: Option<(StreamName, Vec<u8>)>,
     retry_at: Option<Instant>,
     over: Option<Over>,
+    /// How long it may take, and when that is over.
+    limit: Option<(Duration, Instant)>,
+    took_too_long: bool,
+    /// Why it ended, where its code does not say it.
+    ending_reason: Option<String>,
     sync_at: Option<Instant>,
     syncing: bool,
     /// What the disk refused; until it has it nothing more is read.
@@ -96,6 +104,9 @@ impl KeptRun {
             held: None,
             retry_at: None,
             over: None,
+            limit: None,
+            took_too_long: false,
+            ending_reason: None,
             sync_at: None,
             syncing: false,
             doubtful: vec![],
@@ -151,7 +162,8 @@ impl KeptRun {
         let can_sync = !self.syncing && durable.has_room();
         let disk = self.retry_at.or(self.sync_at.filter(|_| can_sync));
         let news = self.hush_until.filter(|_| self.changed);
-        disk.into_iter().chain(news).min()
+        let limit = self.limit.map(|(_, at)| at);
+        disk.into_iter().chain(news).chain(limit).min()
     }
 
     const fn waits_for_disk(&self) -> bool {
@@ -180,8 +192,10 @@ impl KeptRun {
         }
     }
 
-    /// Says that its process is running.
-    pub(super) fn set_running(&mut self, pid: u32) {
+    /// Says that its process is running, and how long it may.
+    pub(super) fn set_running(&mut self, pid: u32, limit: Option<Duration>) {
+        // What lies beyond the end of the clock never comes.
+        self.limit = limit.and_then(|limit| Some((limit, Instant::now().checked_add(limit)?)));
         self.record.state = RunState::Running;
         self.record.pid = Some(pid);
         self.record.pid_start = processes::start_of(pid);
@@ -193,9 +207,24 @@ impl KeptRun {
     /// Says that its process ended; the state follows when the pipes are drained.
     pub(super) fn set_over(&mut self, over: Over) {
         self.feed.close("the run has ended");
+        let limit = self.limit.take().filter(|_| self.took_too_long);
         if self.over.is_none() && !self.record.state.is_final() {
             self.over = Some(over);
+            self.ending_reason = limit.map(|(limit, _)| {
+                let seconds = limit.as_secs_f64();
+                format!("it took longer than {seconds} s and was killed")
+            });
         }
+    }
+
+    /// Returns whether its processes are to be killed now, because it takes too long.
+    pub(super) fn is_late(&mut self, now: Instant) -> bool {
+        let Some((_, at)) = self.limit.as_mut().filter(|(_, at)| *at <= now) else {
+            return false;
+        };
+        *at = now + KILL_AGAIN;
+        self.took_too_long = true;
+        true
     }
 
     /// Reads one stream once and returns how many bytes came; more may be there then.
@@ -321,7 +350,7 @@ impl KeptRun {
         self.record.exit_code = Some(over.code);
         self.record.signal = over.signal;
         self.record.cwd_after = over.cwd;
-        self.record.reason = None;
+        self.record.reason = self.ending_reason.take();
         self.record.ended_ms = Some(steady_ms());
         self.save();
         if !self.outputs.is_empty() {

@@ -2,6 +2,8 @@
 //!
 //! Called from the loop in `supervise`, between two waits.
 
+use std::time::Duration;
+
 use hpcclient_protocol::{
     RunId, RunState,
     run::{StdinMode, StreamSizes},
@@ -192,7 +194,7 @@ impl Shim {
             kept.keep_fifo(stream, fifo);
         }
         kept.feed.connect(line.stdin);
-        kept.set_running(line.pid);
+        kept.set_running(line.pid, spec.timeout_ms.map(Duration::from_millis));
         self.runs.insert(run, kept);
         Ok(())
     }
@@ -286,7 +288,8 @@ impl Shim {
         }
     }
 
-    fn kill(&mut self, run: RunId) {
+    /// Kills every process of a run.
+    pub(super) fn kill(&mut self, run: RunId) {
         match &self.purpose {
             Purpose::Alone { .. } => {
                 // Whatever the command left behind is a child of this process by now.

@@ -127,8 +127,15 @@ impl Shim {
             let events = self.wait(self.wakes_at());
             self.take(&events);
             let now = Instant::now();
+            let mut late = vec![];
             for run in self.runs.values_mut() {
                 run.on_time(now, &mut self.durable);
+                if run.is_late(now) {
+                    late.push(run.id);
+                }
+            }
+            for run in late {
+                self.kill(run);
             }
             self.durable.on_time(now);
             self.connections.on_time(now);

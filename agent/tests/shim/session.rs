@@ -366,3 +366,26 @@ fn a_shell_whose_shim_was_killed_goes_too() {
         assert!(poll(is_gone), "the shell outlived its shim, {line:?}");
     }
 }
+
+#[test]
+fn a_line_that_takes_too_long_is_killed_and_the_session_goes_on() {
+    let mut kept = Kept::session();
+    kept.run("KEPT=yes");
+    let mut spec = shell("sleep 100 & sleep 100");
+    spec.timeout_ms = Some(500);
+    let dir = kept.give(&spec);
+    let record = kept.line.until_state(dir.id(), RunState::Exited);
+    assert_eq!(
+        (
+            record.exit_code,
+            record.signal.as_deref(),
+            record.reason.as_deref()
+        ),
+        (
+            Some(137),
+            Some("KILL"),
+            Some("it took longer than 0.5 s and was killed")
+        )
+    );
+    assert_eq!(kept.run("echo $KEPT").1, "yes\n");
+}
