@@ -32,7 +32,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use hpcclient_protocol::{RunId, RunState, SessionId, StreamName};
+use hpcclient_protocol::{RunId, RunSpec, RunState, SessionId, StreamName};
 use rustix::{
     fs::Mode,
     process::{Pid, set_child_subreaper, umask},
@@ -184,7 +184,11 @@ fn keep_run(
     let dir = RunDir::at(id, path.to_owned());
     let made = Connections::listen(socket)
         .with_context(|| format!("cannot listen on {}", socket.display()))
-        .and_then(|connections| Ok((connections, dir.spec()?, open_alone(&dir)?)));
+        .and_then(|connections| {
+            let spec = dir.spec()?;
+            let kept = open_alone(&dir, &spec)?;
+            Ok((connections, spec, kept))
+        });
     let (connections, spec, mut kept) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -228,10 +232,10 @@ fn keep_run(
     Ok(serve(shim, first))
 }
 
-fn open_alone(dir: &RunDir) -> anyhow::Result<KeptRun> {
+fn open_alone(dir: &RunDir, spec: &RunSpec) -> anyhow::Result<KeptRun> {
     let feed = Feed::new(dir.id(), None, false, true);
     let (file, record) = orders::open_record(dir)?;
-    Ok(KeptRun::open(dir.clone(), file, record, feed)?)
+    Ok(KeptRun::open(dir.clone(), spec, file, record, feed)?)
 }
 
 fn keep_session(

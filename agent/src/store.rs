@@ -15,6 +15,7 @@ mod reader;
 mod record;
 mod recover;
 mod segment;
+mod tail;
 mod unsynced;
 mod writer;
 
@@ -32,7 +33,7 @@ pub use reader::RunReader;
 pub use record::{RecordFile, RunRecord};
 pub use segment::SEGMENT_BYTES;
 pub use unsynced::Unsynced;
-pub use writer::RunWriter;
+pub use writer::{KEEP_BYTES, RunWriter, Unsaved};
 
 /// All runs of this user on this cluster.
 #[derive(Clone, Debug)]

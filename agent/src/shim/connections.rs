@@ -33,13 +33,16 @@ const HOPELESS: usize = 4 << 20;
 /// again otherwise.
 const REST: Duration = Duration::from_secs(1);
 
+/// A run's record, its sizes, and what the disk has of them.
+type News = (RunRecord, StreamSizes, Option<StreamSizes>);
+
 /// One peer.
 pub(super) struct Connection {
     pub(super) id: u64,
     pub(super) stream: UnixStream,
     decoder: Decoder<ToShim>,
     out: Vec<u8>,
-    news: BTreeMap<RunId, (RunRecord, StreamSizes)>,
+    news: BTreeMap<RunId, News>,
     closed: bool,
 }
 
@@ -60,10 +63,15 @@ impl Connection {
     fn flush(&mut self) {
         loop {
             while self.out.len() < FULL {
-                let Some((run, (record, sizes))) = self.news.pop_first() else {
+                let Some((run, (record, sizes, durable))) = self.news.pop_first() else {
                     break;
                 };
-                self.send(&FromShim::Changed { run, record, sizes });
+                self.send(&FromShim::Changed {
+                    run,
+                    record,
+                    sizes,
+                    durable,
+                });
             }
             if self.out.is_empty() || self.closed {
                 return;
@@ -209,9 +217,15 @@ impl Connections {
     }
 
     /// Remembers a run's newest state for everybody.
-    pub(super) fn announce(&mut self, run: RunId, record: &RunRecord, sizes: StreamSizes) {
+    pub(super) fn announce(
+        &mut self,
+        run: RunId,
+        record: &RunRecord,
+        sizes: StreamSizes,
+        durable: Option<StreamSizes>,
+    ) {
         for peer in &mut self.peers {
-            peer.news.insert(run, (record.clone(), sizes));
+            peer.news.insert(run, (record.clone(), sizes, durable));
         }
     }
 

@@ -102,6 +102,9 @@ pub enum FromShim {
         record: RunRecord,
         /// The sizes of its streams.
         sizes: StreamSizes,
+        /// How much of them the disk has for sure, where the shim knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        durable: Option<StreamSizes>,
     },
     /// Data for stdin was taken, or could not be.
     StdinAck {
@@ -283,6 +286,7 @@ mod tests {
             run,
             record: RunRecord::new(RunState::Running),
             sizes: StreamSizes::default(),
+            durable: None,
         };
         assert_eq!(
             serde_json::to_string(&changed).unwrap(),

@@ -1,8 +1,8 @@
 //! A run whose streams this shim holds: reads them, stores them, knows the run's record.
 //!
 //! ```text
-//!   Running ◄──► Stalled          the chunk in `held` could not be written; nothing more is read
-//!      │            │
+//!   Running ◄──► Stalled          the chunk in `held` could not be written, or the disk refused what
+//!      │            │             was written; nothing more is read until it is written again
 //!      └────────────┴──► over ──► Exited     once the pipes are drained; late output still comes
 //! ```
 //!
@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hpcclient_protocol::{ByteString, RunId, RunState, StreamName, run::TerminalSize};
+use hpcclient_protocol::{
+    ByteString, RunId, RunSpec, RunState, StreamName,
+    run::{StreamSizes, TerminalSize},
+};
 use rustix::io::Errno;
 
 use super::{
@@ -23,14 +26,16 @@ use super::{
     processes,
 };
 use crate::clock::steady_ms;
-use crate::store::{RecordFile, RunDir, RunRecord, RunWriter, StoreError, Unsynced};
+use crate::store::{KEEP_BYTES, RecordFile, RunDir, RunRecord, RunWriter, StoreError};
 
 /// How much is read at a time.
 pub(super) const CHUNK: usize = 256 << 10;
 /// The size that a busy pipe is given.
 const WIDE_PIPE: usize = 1 << 20;
 /// How long a full disk is left alone.
-const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
+/// How long stored bytes of a busy command may be only in the node's memory.
+const SYNC_BUSY: Duration = Duration::from_millis(100);
 /// How long a run that started is not spoken of: many end before, and are told once.
 const HUSH: Duration = Duration::from_millis(2);
 /// After its process ended a run is read for this many bytes; what then still comes is late output.
@@ -77,8 +82,11 @@ pub(super) struct KeptRun {
     ending_reason: Option<String>,
     sync_at: Option<Instant>,
     syncing: bool,
-    /// What the disk refused; until it has it nothing more is read.
-    doubtful: Vec<Unsynced>,
+    /// Whether the disk refused what was written; until it has it nothing more is read.
+    in_doubt: bool,
+    /// How much was read since the process ended.
+    read_last: usize,
+    record_dirty: bool,
     changed: bool,
     hush_until: Option<Instant>,
 }
@@ -87,16 +95,18 @@ impl KeptRun {
     /// Opens a run's files.
     pub(super) fn open(
         dir: RunDir,
+        spec: &RunSpec,
         file: RecordFile,
         record: RunRecord,
         feed: Feed,
     ) -> Result<Self, StoreError> {
+        let keep = spec.keep_bytes.unwrap_or(KEEP_BYTES);
         Ok(Self {
             id: dir.id(),
             record,
             feed,
             file,
-            writer: RunWriter::open(&dir)?,
+            writer: RunWriter::open(&dir)?.keeping(keep),
             dir,
             outputs: vec![],
             opened: true,
@@ -109,7 +119,9 @@ impl KeptRun {
             ending_reason: None,
             sync_at: None,
             syncing: false,
-            doubtful: vec![],
+            in_doubt: false,
+            read_last: 0,
+            record_dirty: true,
             changed: false,
             hush_until: None,
         })
@@ -166,8 +178,8 @@ impl KeptRun {
         disk.into_iter().chain(news).chain(limit).min()
     }
 
-    const fn waits_for_disk(&self) -> bool {
-        self.retry_at.is_some() || !self.doubtful.is_empty()
+    fn waits_for_disk(&self) -> bool {
+        self.retry_at.is_some() || self.in_doubt || self.writer.is_behind()
     }
 
     /// Returns whether nothing can come any more and everybody was told.
@@ -175,21 +187,16 @@ impl KeptRun {
         self.record.state.is_final()
             && self.outputs.is_empty()
             && self.held.is_none()
+            && !self.in_doubt
             && !self.syncing
             && !self.changed
     }
 
     /// Leaves the run, for one who waits for the disk.
-    pub(super) fn into_ended(mut self) -> Ended {
-        let mut files = std::mem::take(&mut self.doubtful);
-        files.extend(self.writer.take_unsynced());
+    pub(super) fn into_ended(self) -> Ended {
+        let (mut files, unsaved) = self.writer.leave();
         files.push(self.file.unsynced());
-        Ended {
-            dir: self.dir,
-            record: self.record,
-            sizes: self.writer.sizes(),
-            files,
-        }
+        Ended::new(self.dir, self.record, (files, unsaved))
     }
 
     /// Says that its process is running, and how long it may.
@@ -270,7 +277,13 @@ impl KeptRun {
         match self.writer.append(stream, bytes) {
             Ok(()) => {
                 self.changed = true;
-                self.sync_at.get_or_insert_with(|| Instant::now() + SYNC);
+                let soon = if self.writer.is_busy() {
+                    SYNC_BUSY
+                } else {
+                    SYNC
+                };
+                let due = Instant::now() + soon;
+                self.sync_at = Some(self.sync_at.map_or(due, |at| at.min(due)));
             }
             Err(error) => {
                 self.held = Some((stream, bytes.to_vec()));
@@ -297,31 +310,25 @@ impl KeptRun {
             self.sync_at = None;
             self.syncing = true;
             let mut files = self.writer.take_unsynced();
-            files.push(self.file.unsynced());
-            if !self.doubtful.is_empty() {
-                // They stay in doubt until the disk has answered.
-                files.extend(self.doubtful.iter().map(Unsynced::again));
+            if std::mem::take(&mut self.record_dirty) {
+                files.push(self.file.unsynced());
             }
             durable.sync(self.id, files);
         }
     }
 
     /// Takes the disk's answer.
-    pub(super) fn synced(&mut self, failed: Option<(StoreError, Vec<Unsynced>)>) {
+    pub(super) fn synced(&mut self, answer: Result<(), StoreError>) {
         self.syncing = false;
-        match failed {
-            None => {
-                self.doubtful.clear();
+        match answer {
+            Ok(()) => {
+                self.writer.set_durable();
+                self.changed = true;
+                self.in_doubt = false;
                 self.go_on();
             }
-            Some((error, _)) if self.record.state.is_final() => {
-                self.doubtful.clear();
-                self.record.reason = Some(error.in_one_line());
-                self.save();
-            }
-            Some((error, files)) => {
-                self.doubtful = files;
-                self.sync_at = Some(Instant::now());
+            Err(error) => {
+                self.in_doubt = true;
                 self.stall(&error);
             }
         }
@@ -333,16 +340,15 @@ impl KeptRun {
             return;
         }
         for stream in [StreamName::Stdout, StreamName::Stderr, StreamName::Tty] {
-            let mut room = LAST_BYTES;
-            while room > 0 {
+            while self.read_last < LAST_BYTES {
                 let count = self.read(stream, buffer);
-                if self.retry_at.is_some() {
+                self.read_last += count;
+                if self.waits_for_disk() {
                     return;
                 }
                 if count == 0 {
                     break;
                 }
-                room = room.saturating_sub(count);
             }
         }
         let Some(over) = self.over.take() else { return };
@@ -350,7 +356,7 @@ impl KeptRun {
         self.record.exit_code = Some(over.code);
         self.record.signal = over.signal;
         self.record.cwd_after = over.cwd;
-        self.record.reason = self.ending_reason.take();
+        self.record.reason.clone_from(&self.ending_reason);
         self.record.ended_ms = Some(steady_ms());
         self.save();
         if !self.outputs.is_empty() {
@@ -361,9 +367,15 @@ impl KeptRun {
     /// Writes the record.
     pub(super) fn save(&mut self) {
         self.changed = true;
+        self.record_dirty = true;
         // The slots exist on the disk since the run was made; should they fail all the same, the
         // next change is written again, and a viewer still hears of it.
         drop(self.file.write(&self.record));
+    }
+
+    /// Makes everything news.
+    pub(super) const fn tell_again(&mut self) {
+        self.changed = true;
     }
 
     /// Returns whether there is news since the last call. The first news waits a moment, because most
@@ -376,21 +388,33 @@ impl KeptRun {
         std::mem::replace(&mut self.changed, false)
     }
 
-    pub(super) const fn sizes(&self) -> hpcclient_protocol::run::StreamSizes {
+    pub(super) const fn sizes(&self) -> StreamSizes {
         self.writer.sizes()
+    }
+
+    /// Returns how much of them the disk has for sure.
+    pub(super) const fn durable(&self) -> StreamSizes {
+        self.writer.durable()
     }
 
     fn stall(&mut self, error: &StoreError) {
         self.retry_at = Some(Instant::now() + RETRY);
         if !self.record.state.is_final() {
             self.record.state = RunState::Stalled;
-            self.record.reason = Some(error.in_one_line());
-            self.save();
         }
+        self.record.reason = Some(error.in_one_line());
+        self.save();
     }
 
     fn retry(&mut self) {
         self.retry_at = None;
+        if self.in_doubt {
+            if let Err(error) = self.writer.write_again() {
+                return self.stall(&error);
+            }
+            self.record_dirty = true;
+            self.sync_at = Some(Instant::now());
+        }
         if let Some((stream, bytes)) = self.held.take() {
             self.store(stream, &bytes);
         }
@@ -398,9 +422,15 @@ impl KeptRun {
     }
 
     fn go_on(&mut self) {
-        if !self.waits_for_disk() && self.record.state == RunState::Stalled {
+        if self.retry_at.is_some() || self.in_doubt {
+            return;
+        }
+        if self.record.state == RunState::Stalled {
             self.record.state = RunState::Running;
             self.record.reason = None;
+            self.save();
+        } else if self.record.state.is_final() && self.record.reason != self.ending_reason {
+            self.record.reason.clone_from(&self.ending_reason);
             self.save();
         }
     }
@@ -410,7 +440,7 @@ impl KeptRun {
 mod tests {
     use std::fs;
 
-    use hpcclient_protocol::{Command, RunSpec};
+    use hpcclient_protocol::Command;
     use rustix::pipe::{PipeFlags, pipe_with};
 
     use super::*;
@@ -429,7 +459,7 @@ mod tests {
         }
         let (file, record) = RecordFile::open(&dir).unwrap();
         let feed = Feed::new(id, None, false, true);
-        let mut run = KeptRun::open(dir, file, record.unwrap(), feed).unwrap();
+        let mut run = KeptRun::open(dir, &spec, file, record.unwrap(), feed).unwrap();
         let streams = [(StreamName::Stdout, b"one"), (StreamName::Stderr, b"two")];
         for (stream, bytes) in streams {
             let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();

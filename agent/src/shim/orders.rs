@@ -185,8 +185,8 @@ impl Shim {
             Some(opened) => opened,
             None => open_record(dir).map_err(|error| error.in_one_line())?,
         };
-        let mut kept =
-            KeptRun::open(dir.clone(), file, record, feed).map_err(|error| error.in_one_line())?;
+        let mut kept = KeptRun::open(dir.clone(), &spec, file, record, feed)
+            .map_err(|error| error.in_one_line())?;
         let line = session
             .give(run, &spec)
             .map_err(|error| format!("cannot hand the line to the session's shell: {error}"))?;
@@ -334,7 +334,7 @@ impl Shim {
         // Should the record fail, the announcement still tells a viewer.
         drop(dir.write_record(&record));
         self.connections
-            .announce(dir.id(), &record, StreamSizes::default());
+            .announce(dir.id(), &record, StreamSizes::default(), None);
     }
 }
 

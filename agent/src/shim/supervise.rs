@@ -29,7 +29,7 @@ use rustix::{
 use super::{
     connections::Connections,
     control::{CONTROL_VERSION, FromShim},
-    durable::Durable,
+    durable::{Done, Durable},
     feed::Feed,
     kept::{CHUNK, KeptRun},
     session::Session,
@@ -249,6 +249,10 @@ impl Shim {
                 Source::Listener => {
                     let hello = self.hello();
                     self.connections.accept(&hello);
+                    // Who has just come knows only the store.
+                    for run in self.runs.values_mut() {
+                        run.tell_again();
+                    }
                 }
                 Source::Connection(id) if *flags != PollFlags::OUT => {
                     for (message, data) in self.connections.receive(id) {
@@ -279,7 +283,8 @@ impl Shim {
                 self.connections.broadcast(&ack);
             }
             if run.take_changed(now) {
-                self.connections.announce(run.id, &run.record, run.sizes());
+                self.connections
+                    .announce(run.id, &run.record, run.sizes(), Some(run.durable()));
             }
         }
         for feed in self.early.values_mut() {
@@ -296,16 +301,21 @@ impl Shim {
     /// Takes the disk's answers.
     fn note_synced(&mut self) {
         for done in self.durable.take_done() {
-            match (self.runs.get_mut(&done.run), done.ended, done.failed) {
-                (Some(run), None, failed) => run.synced(failed),
-                (_, Some(mut ended), Some((error, _))) => {
+            match done {
+                Done::Live(run, answer) => {
+                    if let Some(run) = self.runs.get_mut(&run) {
+                        run.synced(answer);
+                    }
+                }
+                Done::Ended(_, Ok(())) => {}
+                Done::Ended(mut ended, Err(error)) => {
                     ended.record.reason = Some(error.in_one_line());
                     // On such a disk this may fail as well; whoever looks on is told all the same.
                     drop(ended.dir.write_record(&ended.record));
-                    self.connections
-                        .announce(done.run, &ended.record, ended.sizes);
+                    let (run, sizes) = (ended.dir.id(), ended.sizes());
+                    self.connections.announce(run, &ended.record, sizes, None);
+                    self.durable.again(ended);
                 }
-                _ => {}
             }
         }
     }

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use hpcclient_protocol::{ByteString, RunState};
+use hpcclient_protocol::{ByteString, RunState, run::StreamSizes};
 use serde::{Deserialize, Serialize};
 
 use super::{RunDir, StoreError, Unsynced};
@@ -67,6 +67,9 @@ pub struct RunRecord {
     /// The node's boot id while it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
+    /// How much of each stream the disk has for sure, once the run is over and was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<StreamSizes>,
 }
 
 impl RunRecord {
@@ -86,6 +89,7 @@ impl RunRecord {
             shim_pid: None,
             shim_start: None,
             boot_id: None,
+            durable: None,
         }
     }
 }

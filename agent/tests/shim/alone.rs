@@ -316,3 +316,60 @@ fn marked(mark: &str) -> usize {
         })
         .count()
 }
+
+#[test]
+fn a_shim_without_descriptors_lets_nobody_in_and_rests() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let (mut kept, dir) = Kept::alone(&shell("read -r _ < go; echo gone; sleep 1000"));
+    let go = kept.folder.join("home/go");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&go)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let run = dir.id();
+    kept.line.until_state(run, RunState::Running);
+    let shim = kept.child.id();
+    // Segments are opened as output comes: room for one, none for a peer.
+    std::fs::write(&go, "\n").unwrap();
+    kept.line.until(run, |_, sizes| sizes.stdout > 0);
+    let pid = Pid::from_raw(shim.cast_signed());
+    let open = std::fs::read_dir(format!("/proc/{shim}/fd"))
+        .unwrap()
+        .count() as u64;
+    let before = prlimit(
+        pid,
+        Resource::Nofile,
+        Rlimit {
+            current: Some(open),
+            maximum: None,
+        },
+    )
+    .unwrap();
+    let mut others: Vec<Line> = (0..3).map(|_| kept.connect()).collect();
+    let used = cpu_ticks(shim);
+    // The disk is asked a second after the output.
+    kept.line
+        .until_durable(run, |_, _, durable| durable.stdout > 0);
+    let used = cpu_ticks(shim) - used;
+    assert!(used < 30, "the shim took {used} ticks of the processor");
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    for other in &mut others {
+        assert!(matches!(other.next(), Some(FromShim::Hello { .. })));
+    }
+    kept.line.send(&ToShim::Kill { run }, b"");
+    kept.line.until_state(run, RunState::Exited);
+    assert!(kept.gone());
+}
+
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<&str> = fields.split(' ').collect();
+    [11, 12]
+        .iter()
+        .map(|at| fields[*at].parse::<u64>().unwrap())
+        .sum()
+}

@@ -4,6 +4,7 @@
 mod alone;
 #[cfg(test)]
 mod console;
+mod cost;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
