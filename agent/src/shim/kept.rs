@@ -34,8 +34,6 @@ pub(super) const CHUNK: usize = 256 << 10;
 const WIDE_PIPE: usize = 1 << 20;
 /// How long a full disk is left alone.
 pub(super) const RETRY: Duration = Duration::from_secs(2);
-/// How long stored bytes of a busy command may be only in the node's memory.
-const SYNC_BUSY: Duration = Duration::from_millis(100);
 /// How long a run that started is not spoken of: many end before, and are told once.
 const HUSH: Duration = Duration::from_millis(2);
 /// After its process ended a run is read for this many bytes; what then still comes is late output.
@@ -81,6 +79,8 @@ pub(super) struct KeptRun {
     /// Why it ended, where its code does not say it.
     ending_reason: Option<String>,
     sync_at: Option<Instant>,
+    /// When the index is due as well.
+    index_at: Option<Instant>,
     syncing: bool,
     /// Whether the disk refused what was written; until it has it nothing more is read.
     in_doubt: bool,
@@ -118,6 +118,7 @@ impl KeptRun {
             took_too_long: false,
             ending_reason: None,
             sync_at: None,
+            index_at: None,
             syncing: false,
             in_doubt: false,
             read_last: 0,
@@ -277,13 +278,12 @@ impl KeptRun {
         match self.writer.append(stream, bytes) {
             Ok(()) => {
                 self.changed = true;
-                let soon = if self.writer.is_busy() {
-                    SYNC_BUSY
-                } else {
-                    SYNC
-                };
-                let due = Instant::now() + soon;
-                self.sync_at = Some(self.sync_at.map_or(due, |at| at.min(due)));
+                let now = Instant::now();
+                self.index_at.get_or_insert(now + SYNC);
+                if self.writer.is_busy() {
+                    self.sync_at = Some(now);
+                }
+                self.sync_at.get_or_insert(now + SYNC);
             }
             Err(error) => {
                 self.held = Some((stream, bytes.to_vec()));
@@ -309,7 +309,9 @@ impl KeptRun {
         if is_due && !self.syncing && durable.has_room() {
             self.sync_at = None;
             self.syncing = true;
-            let mut files = self.writer.take_unsynced();
+            // While much is written its index is saved once a second: it costs as much again.
+            let with_index = self.in_doubt || self.index_at.is_none_or(|at| at <= now);
+            let mut files = self.writer.take_unsynced(with_index);
             if std::mem::take(&mut self.record_dirty) {
                 files.push(self.file.unsynced());
             }
@@ -322,9 +324,17 @@ impl KeptRun {
         self.syncing = false;
         match answer {
             Ok(()) => {
-                self.writer.set_durable();
-                self.changed = true;
+                if self.writer.set_saved() {
+                    self.index_at = None;
+                    self.changed = true;
+                }
                 self.in_doubt = false;
+                if self.writer.is_busy() {
+                    self.sync_at = Some(Instant::now());
+                } else if self.writer.is_unsaved() {
+                    let due = *self.index_at.get_or_insert_with(|| Instant::now() + SYNC);
+                    self.sync_at.get_or_insert(due);
+                }
                 self.go_on();
             }
             Err(error) => {

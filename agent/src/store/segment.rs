@@ -133,7 +133,6 @@ impl Segments {
                 let dirty = self.dirty();
                 self.full.extend(dirty);
                 let file = OpenOptions::new()
-                    .read(true)
                     .write(true)
                     .create(true)
                     .truncate(false)

@@ -31,6 +31,10 @@ pub const KEEP_BYTES: u64 = 1 << 30;
 const KEEP_FULL: u64 = 2;
 /// How many pieces may be only in memory before the disk is waited for.
 const MAX_PIECES: usize = 16 << 10;
+/// How many bytes may be; the last piece may go over it.
+const MAX_BYTES: usize = 3 << 20;
+/// From so many on the disk is asked at once.
+const MANY_BYTES: usize = 1 << 20;
 
 /// Writes the streams of one run.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub struct RunWriter {
     /// What was written since the disk was asked last.
     fresh: Tail,
     asked: Unsaved,
+    /// Whether the disk was asked to take the index too.
+    index_asked: bool,
     durable: StreamSizes,
 }
 
@@ -90,6 +96,7 @@ impl RunWriter {
                 index_at: index_len,
                 ..Unsaved::default()
             },
+            index_asked: false,
             durable: StreamSizes::default(),
         })
     }
@@ -114,17 +121,29 @@ impl RunWriter {
         self.durable
     }
 
-    /// Returns whether so much is only in memory that the disk should be asked soon.
+    /// Returns whether so much is only in memory that the disk should be asked now.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
-        self.fresh.is_full()
+        self.fresh.kept() >= MANY_BYTES || self.pieces() >= MAX_PIECES / 2
     }
 
-    /// Returns whether so much is only in memory that nothing more should be written.
+    /// Returns whether so much is only in memory that nothing more should be written before the disk has
+    /// answered.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.fresh.entries() + self.asked.tail.entries() >= MAX_PIECES
+        self.fresh.kept() + self.asked.tail.kept() >= MAX_BYTES
+            || self.pieces() >= MAX_PIECES
             || self.segments.iter().any(Segments::is_behind)
+    }
+
+    /// Returns whether the disk may not have everything.
+    #[must_use]
+    pub const fn is_unsaved(&self) -> bool {
+        self.pieces() > 0
+    }
+
+    const fn pieces(&self) -> usize {
+        self.fresh.entries() + self.asked.tail.entries()
     }
 
     /// Appends bytes to a stream.
@@ -160,24 +179,32 @@ impl RunWriter {
 
     /// Returns what was written since the last call and the disk may not have yet, in the order in
     /// which it has to get it: bytes before the index of them. Tell the disk's answer with
-    /// [`Self::set_durable`] or [`Self::write_again`] before the next call.
-    pub fn take_unsynced(&mut self) -> Vec<Unsynced> {
+    /// [`Self::set_saved`] or [`Self::write_again`] before the next call.
+    ///
+    /// Without the index, which may wait while much is written, nothing becomes durable.
+    pub fn take_unsynced(&mut self, with_index: bool) -> Vec<Unsynced> {
         self.asked.tail.extend(std::mem::take(&mut self.fresh));
         self.asked.sizes = self.sizes;
+        self.index_asked = with_index || self.pieces() >= MAX_PIECES / 2;
         let segments = self.segments.iter_mut();
         let mut files: Vec<_> = segments.flat_map(Segments::take_unsynced).collect();
-        if std::mem::take(&mut self.index_dirty) {
+        if self.index_asked && std::mem::take(&mut self.index_dirty) {
             let index = Arc::clone(&self.index);
             files.push(Unsynced::new(self.index_path.clone(), index));
         }
         files
     }
 
-    /// Notes that the disk has all that it was asked for.
-    pub fn set_durable(&mut self) {
-        self.durable = self.asked.sizes;
-        self.asked.index_at += (self.asked.tail.entries() * RECORD) as u64;
-        self.asked.tail = Tail::default();
+    /// Notes that the disk has all that it was asked for. Returns whether that is everything written
+    /// until then, with its records.
+    pub fn set_saved(&mut self) -> bool {
+        self.asked.tail.forget_bytes();
+        if self.index_asked {
+            self.durable = self.asked.sizes;
+            self.asked.index_at += (self.asked.tail.entries() * RECORD) as u64;
+            self.asked.tail = Tail::default();
+        }
+        self.index_asked
     }
 
     /// Writes again what the disk refused, and what came after it, into files that are opened anew.
@@ -198,26 +225,15 @@ impl RunWriter {
     /// Leaves the run: what the disk may not have, and what is needed should it refuse.
     #[must_use]
     pub fn leave(mut self) -> (Vec<Unsynced>, Unsaved) {
-        let files = self.take_unsynced();
+        let files = self.take_unsynced(true);
         (files, self.asked)
     }
 
     fn rewrite(&mut self, unsaved: &Unsaved) -> Result<(), StoreError> {
         let mut at = unsaved.index_at;
         for (entry, kept) in unsaved.tail.pieces() {
-            if entry.kind == Kind::Data {
-                let segments = self.segments_of(entry.stream);
-                match kept {
-                    Some(bytes) => segments.write(entry.offset, bytes)?,
-                    None => {
-                        let len = usize::try_from(entry.len).unwrap_or(usize::MAX);
-                        let bytes = segments.read(entry.offset, len)?;
-                        // What the file system dropped is told to readers by its CRC.
-                        if crc32fast::hash(&bytes) == entry.crc {
-                            segments.write(entry.offset, &bytes)?;
-                        }
-                    }
-                }
+            if let (Kind::Data, Some(bytes)) = (entry.kind, kept) {
+                self.segments_of(entry.stream).write(entry.offset, bytes)?;
             }
             self.index
                 .write_all_at(&entry.to_bytes(), at)
@@ -325,9 +341,12 @@ impl Unsaved {
         let mut writer = RunWriter::open(dir)?;
         writer.asked = std::mem::take(self);
         let sizes = writer.asked.sizes;
-        let saved = writer
-            .write_again()
-            .and_then(|()| writer.take_unsynced().iter().try_for_each(Unsynced::sync));
+        let saved = writer.write_again().and_then(|()| {
+            writer
+                .take_unsynced(true)
+                .iter()
+                .try_for_each(Unsynced::sync)
+        });
         *self = writer.asked;
         self.sizes = sizes;
         saved
@@ -440,41 +459,47 @@ mod tests {
         #[test]
         fn what_the_disk_refused_and_lost_is_written_again(
             pieces in prop::collection::vec((0usize..3, 1usize..700), 1..40),
-            refused in prop::collection::vec(any::<(bool, bool)>(), 1..40),
+            refused in prop::collection::vec(any::<(bool, bool, bool)>(), 1..40),
         ) {
             let (_folder, dir) = made();
             let mut writer = RunWriter::open(&dir).unwrap();
-            let (mut number, mut durable) = (0u8, StreamSizes::default());
+            let mut number = 0u8;
+            let (mut saved, mut durable) = (StreamSizes::default(), StreamSizes::default());
             let mut model: [Vec<Option<u8>>; 3] = Default::default();
-            for ((stream, len), (ask, is_refused)) in pieces.iter().zip(refused.iter().cycle()) {
+            for ((stream, len), (ask, with_index, is_refused)) in pieces.iter().zip(refused.iter().cycle()) {
                 number = number.wrapping_add(1);
                 writer.append(STREAMS[*stream], &vec![number; *len]).unwrap();
                 model[*stream].extend(vec![Some(number); *len]);
                 if !ask {
                     continue;
                 }
-                drop(writer.take_unsynced());
+                drop(writer.take_unsynced(*with_index));
+                let mut is_durable = *with_index;
                 if *is_refused {
                     // The worst that a disk can do with what it did not take.
-                    lose(&dir, durable);
+                    lose(&dir, saved, durable);
                     writer.write_again().unwrap();
-                    prop_assert!(!writer.take_unsynced().is_empty());
+                    prop_assert!(!writer.take_unsynced(true).is_empty());
+                    is_durable = true;
                 }
-                writer.set_durable();
-                durable = writer.sizes();
+                prop_assert_eq!(writer.set_saved(), is_durable);
+                saved = writer.sizes();
+                if is_durable {
+                    durable = saved;
+                }
                 prop_assert_eq!(writer.durable(), durable);
             }
             let (_, mut unsaved) = writer.leave();
-            lose(&dir, durable);
+            lose(&dir, saved, durable);
             unsaved.save(&dir).unwrap();
             prop_assert_eq!(read(&dir, StreamSizes::default()), model);
         }
     }
 
-    /// Fills all bytes that the disk has not with others, and so their records.
-    fn lose(dir: &RunDir, durable: StreamSizes) {
+    /// Fills all bytes that the disk has not with others, and so the records.
+    fn lose(dir: &RunDir, saved: StreamSizes, durable: StreamSizes) {
         for stream in STREAMS {
-            let mut at = segment::size_of(&durable, stream);
+            let mut at = segment::size_of(&saved, stream);
             while let Ok(file) = OpenOptions::new().write(true).open(segment::path(
                 dir.path(),
                 stream,
@@ -489,11 +514,9 @@ mod tests {
         }
         let path = dir.path().join(index::FILE_NAME);
         let bytes = fs::read(&path).unwrap();
-        let mut reached = StreamSizes::default();
         let mut kept: Vec<u8> = vec![];
         for record in bytes.chunks(RECORD) {
             let entry = Entry::parse(record).unwrap();
-            *segment::size_of_mut(&mut reached, entry.stream) = entry.end();
             let is_durable = entry.end() <= segment::size_of(&durable, entry.stream);
             kept.extend(if is_durable {
                 record.to_vec()

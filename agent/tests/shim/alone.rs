@@ -319,7 +319,7 @@ fn marked(mark: &str) -> usize {
 
 #[test]
 fn a_shim_without_descriptors_lets_nobody_in_and_rests() {
-    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
     let (mut kept, dir) = Kept::alone(&shell("read -r _ < go; echo gone; sleep 1000"));
     let go = kept.folder.join("home/go");
     assert!(
@@ -339,15 +339,12 @@ fn a_shim_without_descriptors_lets_nobody_in_and_rests() {
     let open = std::fs::read_dir(format!("/proc/{shim}/fd"))
         .unwrap()
         .count() as u64;
-    let before = prlimit(
-        pid,
-        Resource::Nofile,
-        Rlimit {
-            current: Some(open),
-            maximum: None,
-        },
-    )
-    .unwrap();
+    let before = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: Some(open),
+        ..before
+    };
+    prlimit(pid, Resource::Nofile, limit).unwrap();
     let mut others: Vec<Line> = (0..3).map(|_| kept.connect()).collect();
     let used = cpu_ticks(shim);
     // The disk is asked a second after the output.

@@ -17,6 +17,22 @@ fn kilobytes(pid: u32, file: &str, name: &str) -> u64 {
         .unwrap()
 }
 
+/// Returns how much memory a process has for itself alone, in kB, without the pages of the program's file
+/// that the loader changed: a test's program has many times more of those than the one that is shipped.
+fn anonymous(pid: u32) -> u64 {
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let (mut is_file, mut sum) = (false, 0);
+    for line in maps.lines() {
+        if let Some(rest) = line.strip_prefix("Private_Dirty:") {
+            let size: u64 = rest.trim().trim_end_matches(" kB").parse().unwrap();
+            sum += if is_file { 0 } else { size };
+        } else if !line.split(' ').next().unwrap().ends_with(':') {
+            is_file = line.contains('/');
+        }
+    }
+    sum
+}
+
 #[test]
 fn a_shim_that_waits_takes_half_a_megabyte_at_most() {
     let mut all = vec![];
@@ -30,13 +46,8 @@ fn a_shim_that_waits_takes_half_a_megabyte_at_most() {
         assert_eq!(kept.run("echo here").1, "here\n");
         all.push(kept);
     }
-    let sum = |name| -> u64 {
-        let of = |kept: &Kept| kilobytes(kept.child.id(), "smaps_rollup", name);
-        all.iter().map(of).sum()
-    };
-    let count = all.len() as u64;
-    let (own, share) = (sum("Private_Dirty") / count, sum("Pss") / count);
-    eprintln!("a shim takes {own} kB of its own, {share} kB with its share of the program");
+    let of = |kept: &Kept| anonymous(kept.child.id());
+    let own = all.iter().map(of).sum::<u64>() / all.len() as u64;
     assert!(own <= 512, "a shim takes {own} kB of its own");
     for kept in &mut all {
         let commands = format!("/proc/{0}/task/{0}/children", kept.child.id());

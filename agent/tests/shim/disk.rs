@@ -1,7 +1,7 @@
 //! A disk that is full for a while, or refuses. A full one needs root for a small disk of its own; else
 //! that test has nothing to do.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{cell::Cell, fs, path::PathBuf, process::Command};
 
 use hpcagent::store::{Store, StoreError};
 use hpcclient_protocol::{RunId, RunState, StreamName, run::StreamSizes};
@@ -81,25 +81,25 @@ fn numbers(last: u32) -> String {
 fn refuses(fault: &str, words: &str) {
     let control = tempfile::NamedTempFile::new().unwrap();
     fs::write(control.path(), fault).unwrap();
-    let (mut kept, dir) = Kept::alone_on_bad_disk(&shell("seq 1 3000000; exit 9"), control.path());
+    let line = "seq 1 1000000; until [ -e go ]; do sleep 0.02; done; seq 1000001 2000000; exit 9";
+    let (mut kept, dir) = Kept::alone_on_bad_disk(&shell(line), control.path());
     let run = dir.id();
     let stalled = kept.line.until_state(run, RunState::Stalled);
     let reason = stalled.reason.unwrap();
     assert!(reason.starts_with("cannot "), "{reason}");
     assert!(reason.ends_with(words), "{reason}");
-    assert_eq!(dir.load().unwrap().state, RunState::Stalled);
-    // The disk is tried again and again, and meanwhile the command waits.
-    let size = std::cell::Cell::new(None);
-    let tries = std::cell::Cell::new(0);
+    fs::write(kept.folder.join("home/go"), "").unwrap();
+    // The disk is tried again, and meanwhile the command waits.
+    let size = Cell::new(None);
+    let news = Cell::new(0);
     kept.line.until_durable(run, |record, sizes, durable| {
         assert_eq!(durable, StreamSizes::default());
         assert_eq!(record.state, RunState::Stalled);
-        assert_eq!(*size.get().get_or_insert(sizes), sizes);
-        size.set(Some(sizes));
-        tries.set(tries.get() + 1);
-        tries.get() == 2
+        assert_eq!(size.replace(Some(sizes)).unwrap_or(sizes), sizes);
+        news.set(news.get() + 1);
+        news.get() == 2
     });
-    let wanted = numbers(3_000_000);
+    let wanted = numbers(2_000_000);
     assert!(size.get().unwrap().stdout < wanted.len() as u64);
     fs::write(control.path(), "").unwrap();
     let record = kept.line.until_state(run, RunState::Exited);
