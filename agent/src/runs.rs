@@ -335,7 +335,7 @@ impl Runs {
                 if let (Some(live), Some(durable)) = (self.live(run), durable) {
                     live.set_durable(durable);
                 }
-                self.grow(run, record, sizes);
+                self.grow(run, *record, sizes);
             }
             FromShim::StdinAck {
                 run,

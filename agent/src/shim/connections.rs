@@ -34,7 +34,7 @@ const HOPELESS: usize = 4 << 20;
 const REST: Duration = Duration::from_secs(1);
 
 /// A run's record, its sizes, and what the disk has of them.
-type News = (RunRecord, StreamSizes, Option<StreamSizes>);
+type News = (Box<RunRecord>, StreamSizes, Option<StreamSizes>);
 
 /// One peer.
 pub(super) struct Connection {
@@ -225,7 +225,8 @@ impl Connections {
         durable: Option<StreamSizes>,
     ) {
         for peer in &mut self.peers {
-            peer.news.insert(run, (record.clone(), sizes, durable));
+            peer.news
+                .insert(run, (Box::new(record.clone()), sizes, durable));
         }
     }
 

@@ -99,7 +99,7 @@ pub enum FromShim {
         /// The run.
         run: RunId,
         /// Its record.
-        record: RunRecord,
+        record: Box<RunRecord>,
         /// The sizes of its streams.
         sizes: StreamSizes,
         /// How much of them the disk has for sure, where the shim knows.
@@ -284,7 +284,7 @@ mod tests {
         let run: RunId = "0199f3a2-7c1e-7b04-9a6e-2f1d4c5b6a70".parse().unwrap();
         let changed = FromShim::Changed {
             run,
-            record: RunRecord::new(RunState::Running),
+            record: Box::new(RunRecord::new(RunState::Running)),
             sizes: StreamSizes::default(),
             durable: None,
         };

@@ -33,7 +33,7 @@ const MAX_MEMORY: usize = 2 << 20;
 /// How often the disk is asked to take an ended run before its shim gives up: an hour.
 const MAX_TRIES: u32 = 1800;
 /// The thread only calls the operating system.
-const STACK: usize = 64 << 10;
+const STACK: usize = 128 << 10;
 
 /// A run that is over, but for the disk.
 pub(super) struct Ended {
@@ -88,7 +88,7 @@ impl Ended {
 
 enum Job {
     Live(RunId, Vec<Unsynced>),
-    Ended(Ended),
+    Ended(Box<Ended>),
 }
 
 /// What became of files.
@@ -96,7 +96,7 @@ pub(super) enum Done {
     /// Of a run that goes on.
     Live(RunId, Result<(), StoreError>),
     /// Of a run that has ended.
-    Ended(Ended, Result<(), StoreError>),
+    Ended(Box<Ended>, Result<(), StoreError>),
 }
 
 struct Helper {
@@ -109,7 +109,7 @@ pub(super) struct Durable {
     wake: UnixStream,
     helper: Option<Helper>,
     under_way: usize,
-    waiting: VecDeque<(Instant, Ended)>,
+    waiting: VecDeque<(Instant, Box<Ended>)>,
     /// How much memory those take.
     memory: usize,
     done: Vec<Done>,
@@ -140,7 +140,7 @@ impl Durable {
 
     /// Takes a run that has ended.
     pub(super) fn leave(&mut self, ended: Ended) {
-        self.put(Instant::now() + SYNC, ended);
+        self.put(Instant::now() + SYNC, Box::new(ended));
         let older = self.waiting.len().checked_sub(MAX_OPEN + 1);
         if let Some((_, ended)) = older.and_then(|at| self.waiting.get_mut(at)) {
             ended.files.iter_mut().for_each(Unsynced::close);
@@ -152,7 +152,7 @@ impl Durable {
     }
 
     /// Takes an ended run that the disk refused, for another try. Returns whether there is one.
-    pub(super) fn again(&mut self, mut ended: Ended) -> bool {
+    pub(super) fn again(&mut self, mut ended: Box<Ended>) -> bool {
         ended.tries += 1;
         let is_wanted = ended.tries < MAX_TRIES;
         if is_wanted {
@@ -161,7 +161,7 @@ impl Durable {
         is_wanted
     }
 
-    fn put(&mut self, due: Instant, ended: Ended) {
+    fn put(&mut self, due: Instant, ended: Box<Ended>) {
         self.memory += ended.unsaved.memory();
         self.waiting.push_back((due, ended));
     }

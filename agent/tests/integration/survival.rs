@@ -188,6 +188,36 @@ fn supervisors_are_nobodys_children_in_sessions_of_their_own() {
 }
 
 #[test]
+fn what_the_disk_has_is_told_while_a_run_lives_and_of_one_that_was_found_again() {
+    with_tasks(async {
+        let mut node = Node::start();
+        let client = node.client().await;
+        let id = RunId::random();
+        client.put(id, &shell("echo one; sleep 1000")).await;
+        let mut run = client.get(id).await;
+        while run.durable.stdout < 4 {
+            assert!(run.durable.stdout <= run.sizes.stdout, "{run:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            run = client.get(id).await;
+        }
+        node.kill_agent();
+        node.detach();
+        let client = node.client().await;
+        while client.get(id).await.durable.stdout < 4 {
+            tokio::task::yield_now().await;
+        }
+        client
+            .ask(Method::POST, &format!("/v1/runs/{id}/kill"), "")
+            .await;
+        // Its record has it when the disk was asked for the last time.
+        while client.get(id).await.durable.stdout < 4 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.get(id).await.state, RunState::Exited);
+    });
+}
+
+#[test]
 fn a_supervisor_that_cannot_start_says_why() {
     with_tasks(async {
         let node = Node::start();

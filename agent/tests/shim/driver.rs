@@ -91,7 +91,7 @@ impl Line {
                     durable,
                 }) if of == run => {
                     if wanted(&record, sizes, durable.unwrap_or_default()) {
-                        return record;
+                        return *record;
                     }
                     last = Some((record, sizes));
                 }

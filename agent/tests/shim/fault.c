@@ -38,8 +38,11 @@ int fdatasync(int fd) {
     int appended = fstat(fd, &file) == 0 && file.st_size != 4096;
     off_t *size = appended ? synced_of(file.st_ino) : NULL;
     if (error) {
-        for (off_t at = size ? *size : file.st_size; at < file.st_size; at++) {
-            syscall(SYS_pwrite64, fd, "\xff", 1, at);
+        char lost[4096];
+        memset(lost, 0xff, sizeof lost);
+        for (off_t at = size ? *size : file.st_size; at < file.st_size; at += sizeof lost) {
+            off_t left = file.st_size - at;
+            syscall(SYS_pwrite64, fd, lost, left < (off_t)sizeof lost ? left : (off_t)sizeof lost, at);
         }
         errno = error;
         return -1;

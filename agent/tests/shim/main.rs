@@ -4,6 +4,7 @@
 mod alone;
 #[cfg(test)]
 mod console;
+#[cfg(test)]
 mod cost;
 #[cfg(test)]
 mod disk;

@@ -349,12 +349,13 @@ fn many_short_lines_all_end_well_and_soon() {
 
 #[test]
 fn a_shell_whose_shim_was_killed_goes_too() {
-    for line in [None, Some("until [[ -e go ]]; do :; done; exit 3")] {
+    for line in [None, Some("echo on; until [[ -e go ]]; do :; done; exit 3")] {
         let mut kept = Kept::session();
         let shell_pid = kept.run("echo $$").1.trim().to_owned();
         if let Some(line) = line {
             let dir = kept.give(&shell(line));
-            kept.line.until_state(dir.id(), RunState::Running);
+            // It has its streams: a shell that just opens them waits for ever for one who reads.
+            kept.line.until(dir.id(), |_, sizes| sizes.stdout > 0);
         }
         kept.child.kill().unwrap();
         kept.child.wait().unwrap();
