@@ -289,7 +289,17 @@ impl Runs {
     /// Takes what a shim says.
     async fn hear(&self, link: &Link, message: FromShim) {
         match message {
-            FromShim::Changed { run, record, sizes } => self.grow(run, record, sizes),
+            FromShim::Changed {
+                run,
+                record,
+                sizes,
+                durable,
+            } => {
+                if let (Some(live), Some(durable)) = (self.live(run), durable) {
+                    live.set_durable(durable);
+                }
+                self.grow(run, *record, sizes);
+            }
             FromShim::StdinAck {
                 run,
                 writer,
@@ -301,6 +311,7 @@ impl Runs {
                 }
             }
             FromShim::Hello { live, .. } => self.adopt_runs(link, live).await,
+            FromShim::Failed { reason } => link.set_failure(&reason),
         }
     }
 

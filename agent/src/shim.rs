@@ -1,7 +1,8 @@
 //! The process that keeps a command: it holds its pipes or terminal and stores what comes out.
 //!
-//! Started by the agent as `hpcagent shim …`, it outlives the agent. One for a command that stands
-//! alone, one for a session with all its lines. One thread, poll(2), no async runtime.
+//! Started by the agent as `hpcagent shim launch …`, which starts the shim itself and exits: so the shim
+//! is nobody's child but init's, in a session of its own, and outlives the agent. One for a command that
+//! stands alone, one for a session with all its lines. One thread, poll(2), no async runtime.
 //! Not here: which shims there are (`runs`), the wire (`http`).
 
 pub mod control;
@@ -22,15 +23,16 @@ mod supervise;
 
 use std::{
     ffi::OsString,
-    io,
-    os::unix::net::UnixStream,
+    io::{self, Write},
+    os::unix::{net::UnixStream, process::CommandExt},
     path::Path,
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
-use hpcclient_protocol::{RunId, RunState, SessionId, StreamName};
+use hpcclient_protocol::{RunId, RunSpec, RunState, SessionId, StreamName};
 use rustix::{
     fs::Mode,
     process::{Pid, set_child_subreaper, umask},
@@ -45,6 +47,7 @@ pub use signals::{by_name as signal_by_name, name as signal_name};
 
 use crate::store::{RunDir, RunRecord};
 use connections::Connections;
+use control::FromShim;
 use durable::Durable;
 use feed::Feed;
 use kept::{KeptRun, Over};
@@ -59,24 +62,65 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     if verb == "exec-pty" {
         return pty::exec(&args.collect::<Vec<_>>());
     }
+    if verb == "launch" {
+        return launch(&args.collect::<Vec<_>>());
+    }
+    let mut first = connections::first();
     let ended = match (verb.to_str(), args.next(), args.next()) {
-        (Some("run"), Some(dir), Some(socket)) => keep_run(Path::new(&dir), Path::new(&socket)),
+        (Some("run"), Some(dir), Some(socket)) => {
+            keep_run(Path::new(&dir), Path::new(&socket), &mut first)
+        }
         (Some("session"), Some(id), Some(socket)) => {
-            keep_session(&id.to_string_lossy(), Path::new(&socket))
+            keep_session(&id.to_string_lossy(), Path::new(&socket), &mut first)
         }
         _ => {
-            let usage = "usage: hpcagent shim run <run dir> <socket> | session <id> <socket>";
+            let usage =
+                "usage: hpcagent shim [launch] run <run dir> <socket> | session <id> <socket>";
             Err(anyhow::anyhow!(usage))
         }
     };
     ended.unwrap_or_else(|error| {
-        tell(&format!("error: {error:#}\n"));
+        let reason = format!("{error:#}");
+        tell(&format!("error: {reason}\n"));
+        if let Some(first) = first {
+            confess(first, reason);
+        }
         ExitCode::FAILURE
     })
 }
 
+/// How a launcher ends where there is no room for one more process now: `EX_TEMPFAIL` of sysexits.h.
+pub const NODE_IS_FULL: u8 = 75;
+
+/// Starts the shim and leaves it to init. The shim inherits the connection.
+fn launch(args: &[OsString]) -> ExitCode {
+    // What is sent to the agent's group meanwhile is not meant for the shim.
+    let _ = rustix::process::setsid();
+    let shim = Command::new("/proc/self/exe")
+        .arg0("hpcagent")
+        .arg("shim")
+        .args(args)
+        .spawn();
+    match (shim, connections::first()) {
+        (Ok(_), _) => return ExitCode::SUCCESS,
+        (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {
+            return ExitCode::from(NODE_IS_FULL);
+        }
+        (Err(error), Some(first)) => confess(first, format!("cannot start its process: {error}")),
+        (Err(error), None) => tell(&format!("error: cannot start a shim: {error}\n")),
+    }
+    ExitCode::FAILURE
+}
+
+/// Tells the agent why there is no shim.
+fn confess(mut first: UnixStream, reason: String) {
+    if let Ok(message) = control::encode(&FromShim::Failed { reason }, b"") {
+        // An agent that is gone need not know.
+        drop(first.write_all(&message));
+    }
+}
+
 fn tell(text: &str) {
-    use io::Write;
     // The agent's log, if it is still there.
     drop(io::stderr().write_all(text.as_bytes()));
 }
@@ -131,8 +175,11 @@ impl Settled {
     }
 }
 
-fn keep_run(path: &Path, socket: &Path) -> anyhow::Result<ExitCode> {
-    let first = connections::first();
+fn keep_run(
+    path: &Path,
+    socket: &Path,
+    first: &mut Option<UnixStream>,
+) -> anyhow::Result<ExitCode> {
     let settled = settle_in()?;
     let id: Option<RunId> = path
         .file_name()
@@ -144,7 +191,11 @@ fn keep_run(path: &Path, socket: &Path) -> anyhow::Result<ExitCode> {
     let dir = RunDir::at(id, path.to_owned());
     let made = Connections::listen(socket)
         .with_context(|| format!("cannot listen on {}", socket.display()))
-        .and_then(|connections| Ok((connections, dir.spec()?, open_alone(&dir)?)));
+        .and_then(|connections| {
+            let spec = dir.spec()?;
+            let kept = open_alone(&dir, &spec)?;
+            Ok((connections, spec, kept))
+        });
     let (connections, spec, mut kept) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -166,7 +217,7 @@ fn keep_run(path: &Path, socket: &Path) -> anyhow::Result<ExitCode> {
             if let Some(size) = spec.pty {
                 kept.resize(size);
             }
-            kept.set_running(started.pid);
+            kept.set_running(started.pid, spec.timeout_ms.map(Duration::from_millis));
             Pid::from_raw(i32::try_from(started.pid)?)
         }
         Err(refused) => {
@@ -188,14 +239,17 @@ fn keep_run(path: &Path, socket: &Path) -> anyhow::Result<ExitCode> {
     Ok(serve(shim, first))
 }
 
-fn open_alone(dir: &RunDir) -> anyhow::Result<KeptRun> {
+fn open_alone(dir: &RunDir, spec: &RunSpec) -> anyhow::Result<KeptRun> {
     let feed = Feed::new(dir.id(), None, false, true);
     let (file, record) = orders::open_record(dir)?;
-    Ok(KeptRun::open(dir.clone(), file, record, feed)?)
+    Ok(KeptRun::open(dir.clone(), spec, file, record, feed)?)
 }
 
-fn keep_session(id: &str, socket: &Path) -> anyhow::Result<ExitCode> {
-    let first = connections::first();
+fn keep_session(
+    id: &str,
+    socket: &Path,
+    first: &mut Option<UnixStream>,
+) -> anyhow::Result<ExitCode> {
     let settled = settle_in()?;
     let id: SessionId = id.parse()?;
     let connections = Connections::listen(socket)
@@ -207,8 +261,8 @@ fn keep_session(id: &str, socket: &Path) -> anyhow::Result<ExitCode> {
     Ok(serve(settled.shim(purpose, connections), first))
 }
 
-fn serve(mut shim: Shim, first: Option<UnixStream>) -> ExitCode {
-    if let Some(first) = first {
+fn serve(mut shim: Shim, first: &mut Option<UnixStream>) -> ExitCode {
+    if let Some(first) = first.take() {
         let hello = shim.hello();
         shim.connections.adopt(first, &hello);
     }

@@ -16,6 +16,7 @@ mod reader;
 mod record;
 mod recover;
 mod segment;
+mod tail;
 mod unsynced;
 mod usage;
 mod writer;
@@ -36,7 +37,7 @@ pub use record::{RecordFile, RunRecord};
 pub use segment::SEGMENT_BYTES;
 pub use unsynced::Unsynced;
 pub use usage::Stored;
-pub use writer::RunWriter;
+pub use writer::{KEEP_BYTES, RunWriter, Unsaved};
 
 /// All runs of this user on this cluster.
 #[derive(Clone, Debug)]

@@ -50,7 +50,7 @@ impl Runs {
                 Some(_) => None,
                 None => Some(self.0.slots.occupy()),
             };
-            self.attend(link.clone(), None, slot);
+            self.attend(link.clone(), slot);
             links.push(link);
         }
         for link in &links {
@@ -137,9 +137,9 @@ impl Runs {
                 }
                 sleep(DYING_LOOK).await;
             }
-            let (runs, copy) = (self.clone(), Arc::clone(&live));
+            let (runs, copy, link) = (self.clone(), Arc::clone(&live), link.clone());
             let settled = self.blocking(move || {
-                let record = runs.settle_live(&copy)?;
+                let record = runs.settle_live(&copy, link.failure())?;
                 let sizes = copy.dir().map(|dir| dir.load().map(|run| run.sizes));
                 Ok((record, sizes.transpose()?.unwrap_or_default()))
             });
@@ -193,7 +193,7 @@ impl Runs {
             self.adopt_session(session, &new);
         }
         let slot = new.session().is_none().then(|| self.0.slots.occupy());
-        self.attend(new.clone(), None, slot);
+        self.attend(new.clone(), slot);
         let _late = timeout(GREETING_LIMIT, new.greeted()).await;
         // What ended while nobody listened is not named in the greeting: it is settled with this link.
         for live in lock(&self.0.live).values() {

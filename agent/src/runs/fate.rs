@@ -66,7 +66,12 @@ impl Runs {
 
     /// Settles a run that lived until its shim's connection ended. Returns its record; nothing when its
     /// shim lives on. Blocks on the file system.
-    pub(super) fn settle_live(&self, live: &LiveRun) -> Result<Option<RunRecord>, RunError> {
+    /// `failure` is why the shim could not start, if it said so.
+    pub(super) fn settle_live(
+        &self,
+        live: &LiveRun,
+        failure: Option<&str>,
+    ) -> Result<Option<RunRecord>, RunError> {
         let _one = lock(&self.0.settling);
         let dir = live.dir().ok_or(RunError::NotFound { id: live.id() })?;
         let record = dir.record()?;
@@ -74,7 +79,9 @@ impl Runs {
             return Ok(Some(record));
         }
         match self.fate(&live.to_run(), &record) {
-            _ if record.shim_pid.is_none() => lose(dir, record, KILLED_WAITING).map(Some),
+            _ if record.shim_pid.is_none() => {
+                lose(dir, record, failure.unwrap_or(KILLED_WAITING)).map(Some)
+            }
             Fate::Kept => Ok(None),
             Fate::Orphaned => orphan(dir, record).map(Some),
             Fate::Lost(reason) => lose(dir, record, reason).map(Some),

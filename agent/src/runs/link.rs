@@ -9,7 +9,7 @@
 use std::{
     io,
     os::unix::net::UnixStream as StdStream,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use hpcclient_protocol::SessionId;
@@ -31,6 +31,7 @@ struct Inner {
     more: Notify,
     turns: Turns,
     greeted: CancellationToken,
+    failure: OnceLock<String>,
     closed: CancellationToken,
 }
 
@@ -48,6 +49,7 @@ impl Link {
             more: Notify::new(),
             turns: Turns::default(),
             greeted: CancellationToken::new(),
+            failure: OnceLock::new(),
             closed: CancellationToken::new(),
         })))
     }
@@ -88,6 +90,19 @@ impl Link {
             () = self.0.greeted.cancelled() => {}
             () = self.closed() => {}
         }
+    }
+
+    /// Remembers why there is no shim after all.
+    pub fn set_failure(&self, reason: &str) {
+        let reason = format!("its supervisor could not start: {reason}");
+        // Only the first reason is the reason.
+        let _known = self.0.failure.set(reason);
+    }
+
+    /// Returns why there is no shim, if it could not start.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.0.failure.get().map(String::as_str)
     }
 
     /// Sends a message.

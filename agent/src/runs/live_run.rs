@@ -43,6 +43,8 @@ pub(super) struct Growth {
     pub(super) record: RunRecord,
     /// The sizes of its streams.
     pub(super) sizes: StreamSizes,
+    /// How much of them the disk has for sure.
+    pub(super) durable: StreamSizes,
 }
 
 /// How far the making of a run has come.
@@ -72,6 +74,7 @@ impl LiveRun {
             stage: Stage::Making,
             record: RunRecord::new(RunState::Queued),
             sizes: StreamSizes::default(),
+            durable: StreamSizes::default(),
         };
         Self::with(id, spec, created_ms, host, growth)
     }
@@ -82,6 +85,7 @@ impl LiveRun {
             stage: Stage::Stored,
             record,
             sizes: run.sizes,
+            durable: StreamSizes::default(),
         };
         let live = Self::with(run.id, run.spec, run.created_ms, run.host, growth);
         live.set_dir(dir);
@@ -200,7 +204,7 @@ impl LiveRun {
             started_ms: record.started_ms,
             ended_ms: record.ended_ms,
             sizes: growth.sizes,
-            durable: StreamSizes::default(),
+            durable: growth.durable,
             name,
             pinned,
             position,
@@ -230,6 +234,14 @@ impl LiveRun {
             }
         }
         changed
+    }
+
+    /// Notes what the disk has of it. Nobody waits for that.
+    pub(super) fn set_durable(&self, durable: StreamSizes) {
+        self.growth.send_if_modified(|growth| {
+            growth.durable = durable;
+            false
+        });
     }
 
     /// Tells how far its making has come.

@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use super::{
     Link, RunError, Runs,
     live_run::{LiveRun, lock},
-    start::{existing, spawn_shim},
+    start::existing,
     turns::Turn,
 };
 use crate::{environment, shim::control::ToShim};
@@ -57,11 +57,12 @@ impl Runs {
             socket.into_os_string(),
         ];
         // The shell is a login shell and reads the profile, so it starts from what the agent has.
-        let work = move || spawn_shim(&arguments, &environment::own(), &cwd);
-        let (stream, child) = self.blocking(work).await?;
+        let stream = self
+            .start_shim(arguments, environment::own().into(), cwd)
+            .await?;
         let link = Link::new(stream, Some(id.clone()));
         let link = link.map_err(|source| RunError::Spawn { source })?;
-        self.attend(link.clone(), Some(child), None);
+        self.attend(link.clone(), None);
         Ok(link)
     }
 

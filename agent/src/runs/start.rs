@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock,
     environment::Variables,
-    shim::control::ToShim,
+    shim::{self, control::ToShim},
     store::{RunRecord, StoreError},
 };
 
@@ -146,17 +146,36 @@ impl Runs {
         let cwd = self.directory_for(live);
         let socket = self.0.place.run_socket(live.id());
         let arguments = ["run".into(), dir.into_os_string(), socket.into_os_string()];
-        let (stream, child) = self
-            .blocking(move || spawn_shim(&arguments, &variables, &cwd))
-            .await?;
+        let stream = self.start_shim(arguments, variables, cwd).await?;
         let link = Link::new(stream, None).map_err(|source| RunError::Spawn { source })?;
         live.set_link(link.clone());
-        self.attend(link, Some(child), slot);
+        self.attend(link, slot);
         Ok(())
     }
 
+    /// Starts a shim that is nobody's child; the stream is its first control connection. Why a shim
+    /// could not start comes through it.
+    pub(super) async fn start_shim<const N: usize>(
+        &self,
+        arguments: [OsString; N],
+        variables: Arc<Variables>,
+        cwd: PathBuf,
+    ) -> Result<StdStream, RunError> {
+        let spawn = move || spawn_launcher(&arguments, &variables, &cwd);
+        let (stream, mut launcher) = self.blocking(spawn).await?;
+        // It ends as soon as it has started the shim, or could not.
+        match launcher.wait().await {
+            Ok(ended) if ended.code() == Some(i32::from(shim::NODE_IS_FULL)) => {
+                let source = std::io::ErrorKind::WouldBlock.into();
+                Err(RunError::Spawn { source })
+            }
+            Ok(_) => Ok(stream),
+            Err(source) => Err(RunError::Spawn { source }),
+        }
+    }
+
     /// Starts the task that listens to a shim until it is gone.
-    pub(super) fn attend(&self, link: Link, child: Option<Child>, slot: Option<Slot>) {
+    pub(super) fn attend(&self, link: Link, slot: Option<Slot>) {
         let runs = self.clone();
         self.0.tracker.spawn(async move {
             let listen = link.attend(|message| {
@@ -169,9 +188,6 @@ impl Runs {
             }
             runs.bury(&link).await;
             drop(slot);
-            if let Some(mut child) = child {
-                let _reaped = runs.0.stopping.run_until_cancelled(child.wait()).await;
-            }
         });
     }
 
@@ -217,8 +233,7 @@ fn is_line(live: &LiveRun) -> bool {
     matches!(live.spec().command, Command::Shell(_)) && live.spec().session.is_some()
 }
 
-/// Starts a shim; the stream is its first control connection.
-pub(super) fn spawn_shim(
+fn spawn_launcher(
     arguments: &[OsString],
     variables: &Variables,
     cwd: &Path,
@@ -228,7 +243,7 @@ pub(super) fn spawn_shim(
         // The running binary, also after its file was replaced or removed.
         let child = Process::new("/proc/self/exe")
             .arg0("hpcagent")
-            .arg("shim")
+            .args(["shim", "launch"])
             .args(arguments)
             .env_clear()
             .envs(variables.iter().map(|(name, value)| (name, value)))

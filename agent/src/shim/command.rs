@@ -14,7 +14,8 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    thread,
 };
 
 use hpcclient_protocol::{Command as Asked, RunSpec, StreamName, run::StdinMode};
@@ -25,6 +26,9 @@ use rustix::{
 };
 
 use super::pty;
+
+/// Enough for a thread that only starts a program.
+const STACK: usize = 128 << 10;
 
 /// A command that runs.
 pub(super) struct Started {
@@ -91,7 +95,7 @@ pub(super) fn start(spec: &RunSpec, user_umask: Mode) -> Result<Started, NotStar
         None => pipes(&mut command, spec.stdin).map_err(|error| no_pipe(&error))?,
     };
     let ours = umask(user_umask);
-    let child = command.spawn();
+    let child = spawn(&mut command, spec.nice.unwrap_or_default());
     umask(ours);
     match child {
         Ok(child) => Ok(Started {
@@ -101,6 +105,25 @@ pub(super) fn start(spec: &RunSpec, user_umask: Mode) -> Result<Started, NotStar
         }),
         Err(error) => Err(refused(&program.path, &error)),
     }
+}
+
+/// Starts a command that gives way to others by so much.
+fn spawn(command: &mut Command, nice: u8) -> io::Result<Child> {
+    if nice == 0 {
+        return command.spawn();
+    }
+    // On Linux a priority is a thread's, and a child has that of the thread which made it: so the
+    // command has it from its first moment, and the shim, which could not take it back, never.
+    thread::scope(|scope| {
+        let lower = thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, || {
+                rustix::process::nice(i32::from(nice))?;
+                command.spawn()
+            })?;
+        let panicked = |_| io::Error::other("the thread that starts the command failed");
+        lower.join().map_err(panicked)?
+    })
 }
 
 /// Says like a shell why a program could not be started.

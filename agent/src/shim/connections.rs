@@ -15,6 +15,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use hpcclient_protocol::{RunId, run::StreamSizes};
@@ -28,6 +29,12 @@ const MAX_CONNECTIONS: usize = 8;
 const FULL: usize = 64 << 10;
 /// A peer that lets this much wait is dropped.
 const HOPELESS: usize = 4 << 20;
+/// How long nobody is let in after the system had no descriptor for one more: it is asked again and
+/// again otherwise.
+const REST: Duration = Duration::from_secs(1);
+
+/// A run's record, its sizes, and what the disk has of them.
+type News = (Box<RunRecord>, StreamSizes, Option<StreamSizes>);
 
 /// One peer.
 pub(super) struct Connection {
@@ -35,7 +42,7 @@ pub(super) struct Connection {
     pub(super) stream: UnixStream,
     decoder: Decoder<ToShim>,
     out: Vec<u8>,
-    news: BTreeMap<RunId, (RunRecord, StreamSizes)>,
+    news: BTreeMap<RunId, News>,
     closed: bool,
 }
 
@@ -56,10 +63,15 @@ impl Connection {
     fn flush(&mut self) {
         loop {
             while self.out.len() < FULL {
-                let Some((run, (record, sizes))) = self.news.pop_first() else {
+                let Some((run, (record, sizes, durable))) = self.news.pop_first() else {
                     break;
                 };
-                self.send(&FromShim::Changed { run, record, sizes });
+                self.send(&FromShim::Changed {
+                    run,
+                    record,
+                    sizes,
+                    durable,
+                });
             }
             if self.out.is_empty() || self.closed {
                 return;
@@ -81,6 +93,7 @@ pub(super) struct Connections {
     inode: (u64, u64),
     peers: Vec<Connection>,
     count: u64,
+    rests_until: Option<Instant>,
 }
 
 impl Connections {
@@ -98,11 +111,23 @@ impl Connections {
             inode: inode(path)?,
             peers: vec![],
             count: 0,
+            rests_until: None,
         })
     }
 
-    pub(super) const fn listener(&self) -> &UnixListener {
-        &self.listener
+    /// Returns the socket to wait at, unless it rests.
+    pub(super) fn listener(&self) -> Option<&UnixListener> {
+        self.rests_until.is_none().then_some(&self.listener)
+    }
+
+    /// Returns when to look at the socket again without any event.
+    pub(super) const fn wakes_at(&self) -> Option<Instant> {
+        self.rests_until
+    }
+
+    /// Does what the clock asks for.
+    pub(super) fn on_time(&mut self, now: Instant) {
+        self.rests_until = self.rests_until.filter(|until| *until > now);
     }
 
     pub(super) fn peers(&self) -> &[Connection] {
@@ -134,11 +159,23 @@ impl Connections {
 
     /// Takes every new connection of this user.
     pub(super) fn accept(&mut self, hello: &FromShim) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            let mine =
-                socket_peercred(&stream).is_ok_and(|peer| peer.uid == rustix::process::getuid());
-            if mine {
-                self.adopt(stream, hello);
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    let mine = socket_peercred(&stream)
+                        .is_ok_and(|peer| peer.uid == rustix::process::getuid());
+                    if mine {
+                        self.adopt(stream, hello);
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return,
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        self.rests_until = Some(Instant::now() + REST);
+                        return;
+                    }
+                },
             }
         }
     }
@@ -180,9 +217,16 @@ impl Connections {
     }
 
     /// Remembers a run's newest state for everybody.
-    pub(super) fn announce(&mut self, run: RunId, record: &RunRecord, sizes: StreamSizes) {
+    pub(super) fn announce(
+        &mut self,
+        run: RunId,
+        record: &RunRecord,
+        sizes: StreamSizes,
+        durable: Option<StreamSizes>,
+    ) {
         for peer in &mut self.peers {
-            peer.news.insert(run, (record.clone(), sizes));
+            peer.news
+                .insert(run, (Box::new(record.clone()), sizes, durable));
         }
     }
 

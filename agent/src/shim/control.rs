@@ -99,9 +99,12 @@ pub enum FromShim {
         /// The run.
         run: RunId,
         /// Its record.
-        record: RunRecord,
+        record: Box<RunRecord>,
         /// The sizes of its streams.
         sizes: StreamSizes,
+        /// How much of them the disk has for sure, where the shim knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        durable: Option<StreamSizes>,
     },
     /// Data for stdin was taken, or could not be.
     StdinAck {
@@ -114,6 +117,12 @@ pub enum FromShim {
         /// Why it was not taken.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+    },
+    /// The shim could not start and ends; said instead of `Hello`, and only on the connection that it
+    /// was started with: to an agent of the same release.
+    Failed {
+        /// Why, in words.
+        reason: String,
     },
 }
 
@@ -275,8 +284,9 @@ mod tests {
         let run: RunId = "0199f3a2-7c1e-7b04-9a6e-2f1d4c5b6a70".parse().unwrap();
         let changed = FromShim::Changed {
             run,
-            record: RunRecord::new(RunState::Running),
+            record: Box::new(RunRecord::new(RunState::Running)),
             sizes: StreamSizes::default(),
+            durable: None,
         };
         assert_eq!(
             serde_json::to_string(&changed).unwrap(),

@@ -15,9 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hpcclient_protocol::{RunId, run::StreamSizes};
+use hpcclient_protocol::RunId;
 
-use crate::store::{RunDir, RunRecord, StoreError, Unsynced};
+use super::kept::RETRY;
+use crate::store::{RecordFile, RunDir, RunRecord, StoreError, Unsaved, Unsynced};
 
 /// How long stored bytes may be only in the node's memory.
 pub(super) const SYNC: Duration = Duration::from_secs(1);
@@ -27,30 +28,75 @@ const DEPTH: usize = 8;
 const MAX_OPEN: usize = 48;
 /// How many ended runs wait.
 const MAX_WAITING: usize = 4096;
+/// How much memory they take.
+const MAX_MEMORY: usize = 2 << 20;
+/// How often the disk is asked to take an ended run before its shim gives up: an hour.
+const MAX_TRIES: u32 = 1800;
 /// The thread only calls the operating system.
-const STACK: usize = 64 << 10;
+const STACK: usize = 128 << 10;
 
 /// A run that is over, but for the disk.
 pub(super) struct Ended {
     pub(super) dir: RunDir,
     pub(super) record: RunRecord,
-    pub(super) sizes: StreamSizes,
-    pub(super) files: Vec<Unsynced>,
+    files: Vec<Unsynced>,
+    unsaved: Unsaved,
+    /// What its record says when the disk has it.
+    reason: Option<String>,
+    tries: u32,
 }
 
-struct Job {
-    run: RunId,
-    files: Vec<Unsynced>,
-    ended: Option<Ended>,
+impl Ended {
+    pub(super) fn new(
+        dir: RunDir,
+        record: RunRecord,
+        (files, unsaved): (Vec<Unsynced>, Unsaved),
+    ) -> Self {
+        Self {
+            dir,
+            reason: record.reason.clone(),
+            record,
+            files,
+            unsaved,
+            tries: 0,
+        }
+    }
+
+    pub(super) const fn sizes(&self) -> hpcclient_protocol::run::StreamSizes {
+        self.unsaved.sizes()
+    }
+
+    /// Waits until the disk has it, and notes that.
+    fn save(&mut self) -> Result<(), StoreError> {
+        self.record.reason.clone_from(&self.reason);
+        if self.tries == 0 {
+            std::mem::take(&mut self.files)
+                .iter()
+                .try_for_each(Unsynced::sync)?;
+        } else {
+            self.unsaved.save(&self.dir)?;
+            let (mut file, _) = RecordFile::open(&self.dir)?;
+            file.write(&self.record)?;
+            file.unsynced().sync()?;
+        }
+        self.record.durable = Some(self.sizes());
+        // It claims no more than is so, and may get lost itself.
+        drop(self.dir.write_record(&self.record));
+        Ok(())
+    }
+}
+
+enum Job {
+    Live(RunId, Vec<Unsynced>),
+    Ended(Box<Ended>),
 }
 
 /// What became of files.
-pub(super) struct Done {
-    pub(super) run: RunId,
-    /// The run, when it had ended before.
-    pub(super) ended: Option<Ended>,
-    /// Why the disk has them not, and those that it may not have.
-    pub(super) failed: Option<(StoreError, Vec<Unsynced>)>,
+pub(super) enum Done {
+    /// Of a run that goes on.
+    Live(RunId, Result<(), StoreError>),
+    /// Of a run that has ended.
+    Ended(Box<Ended>, Result<(), StoreError>),
 }
 
 struct Helper {
@@ -63,7 +109,9 @@ pub(super) struct Durable {
     wake: UnixStream,
     helper: Option<Helper>,
     under_way: usize,
-    waiting: VecDeque<(Instant, Ended)>,
+    waiting: VecDeque<(Instant, Box<Ended>)>,
+    /// How much memory those take.
+    memory: usize,
     done: Vec<Done>,
 }
 
@@ -75,6 +123,7 @@ impl Durable {
             helper: None,
             under_way: 0,
             waiting: VecDeque::new(),
+            memory: 0,
             done: vec![],
         }
     }
@@ -86,24 +135,35 @@ impl Durable {
 
     /// Takes files of a run that goes on, if there is room.
     pub(super) fn sync(&mut self, run: RunId, files: Vec<Unsynced>) {
-        self.send(Job {
-            run,
-            files,
-            ended: None,
-        });
+        self.send(Job::Live(run, files));
     }
 
     /// Takes a run that has ended.
     pub(super) fn leave(&mut self, ended: Ended) {
-        self.waiting.push_back((Instant::now() + SYNC, ended));
+        self.put(Instant::now() + SYNC, Box::new(ended));
         let older = self.waiting.len().checked_sub(MAX_OPEN + 1);
         if let Some((_, ended)) = older.and_then(|at| self.waiting.get_mut(at)) {
             ended.files.iter_mut().for_each(Unsynced::close);
         }
-        while self.waiting.len() > MAX_WAITING {
+        while self.waiting.len() > MAX_WAITING || self.memory > MAX_MEMORY {
             self.wait_for_one();
             self.send_next();
         }
+    }
+
+    /// Takes an ended run that the disk refused, for another try. Returns whether there is one.
+    pub(super) fn again(&mut self, mut ended: Box<Ended>) -> bool {
+        ended.tries += 1;
+        let is_wanted = ended.tries < MAX_TRIES;
+        if is_wanted {
+            self.put(Instant::now() + RETRY, ended);
+        }
+        is_wanted
+    }
+
+    fn put(&mut self, due: Instant, ended: Box<Ended>) {
+        self.memory += ended.unsaved.memory();
+        self.waiting.push_back((due, ended));
     }
 
     /// Lets nothing wait any more: no other run will come for which the disk could be asked together.
@@ -143,12 +203,9 @@ impl Durable {
     }
 
     fn send_next(&mut self) {
-        if let Some((_, mut ended)) = self.waiting.pop_front() {
-            self.send(Job {
-                run: ended.dir.id(),
-                files: std::mem::take(&mut ended.files),
-                ended: Some(ended),
-            });
+        if let Some((_, ended)) = self.waiting.pop_front() {
+            self.memory = self.memory.saturating_sub(ended.unsaved.memory());
+            self.send(Job::Ended(ended));
         }
     }
 
@@ -202,17 +259,11 @@ impl Durable {
 }
 
 fn work(job: Job) -> Done {
-    let mut files = job.files.into_iter();
-    let mut failed = None;
-    while let Some(file) = files.next() {
-        if let Err(error) = file.sync() {
-            let left = std::iter::once(file).chain(files.by_ref()).collect();
-            failed = Some((error, left));
+    match job {
+        Job::Live(run, files) => Done::Live(run, files.iter().try_for_each(Unsynced::sync)),
+        Job::Ended(mut ended) => {
+            let saved = ended.save();
+            Done::Ended(ended, saved)
         }
-    }
-    Done {
-        run: job.run,
-        ended: job.ended,
-        failed,
     }
 }

@@ -1,8 +1,8 @@
 //! A run whose streams this shim holds: reads them, stores them, knows the run's record.
 //!
 //! ```text
-//!   Running ◄──► Stalled          the chunk in `held` could not be written; nothing more is read
-//!      │            │
+//!   Running ◄──► Stalled          the chunk in `held` could not be written, or the disk refused what
+//!      │            │             was written; nothing more is read until it is written again
 //!      └────────────┴──► over ──► Exited     once the pipes are drained; late output still comes
 //! ```
 //!
@@ -10,10 +10,13 @@
 
 use std::{
     os::fd::OwnedFd,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use hpcclient_protocol::{ByteString, RunId, RunState, StreamName, run::TerminalSize};
+use hpcclient_protocol::{
+    ByteString, RunId, RunSpec, RunState, StreamName,
+    run::{StreamSizes, TerminalSize},
+};
 use rustix::io::Errno;
 
 use super::{
@@ -22,18 +25,22 @@ use super::{
     fifos::Fifo,
     processes,
 };
-use crate::store::{RecordFile, RunDir, RunRecord, RunWriter, StoreError, Unsynced};
+use crate::clock::steady_ms;
+use crate::store::{KEEP_BYTES, RecordFile, RunDir, RunRecord, RunWriter, StoreError};
 
 /// How much is read at a time.
 pub(super) const CHUNK: usize = 256 << 10;
 /// The size that a busy pipe is given.
 const WIDE_PIPE: usize = 1 << 20;
 /// How long a full disk is left alone.
-const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// How long a run that started is not spoken of: many end before, and are told once.
 const HUSH: Duration = Duration::from_millis(2);
 /// After its process ended a run is read for this many bytes; what then still comes is late output.
 const LAST_BYTES: usize = 8 << 20;
+
+/// How often a run that took too long is killed until it is over.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a run's process ended.
 #[derive(Clone, Debug)]
@@ -66,10 +73,20 @@ pub(super) struct KeptRun {
     held: Option<(StreamName, Vec<u8>)>,
     retry_at: Option<Instant>,
     over: Option<Over>,
+    /// How long it may take, and when that is over.
+    limit: Option<(Duration, Instant)>,
+    took_too_long: bool,
+    /// Why it ended, where its code does not say it.
+    ending_reason: Option<String>,
     sync_at: Option<Instant>,
+    /// When the index is due as well.
+    index_at: Option<Instant>,
     syncing: bool,
-    /// What the disk refused; until it has it nothing more is read.
-    doubtful: Vec<Unsynced>,
+    /// Whether the disk refused what was written; until it has it nothing more is read.
+    in_doubt: bool,
+    /// How much was read since the process ended.
+    read_last: usize,
+    record_dirty: bool,
     changed: bool,
     hush_until: Option<Instant>,
 }
@@ -78,16 +95,18 @@ impl KeptRun {
     /// Opens a run's files.
     pub(super) fn open(
         dir: RunDir,
+        spec: &RunSpec,
         file: RecordFile,
         record: RunRecord,
         feed: Feed,
     ) -> Result<Self, StoreError> {
+        let keep = spec.keep_bytes.unwrap_or(KEEP_BYTES);
         Ok(Self {
             id: dir.id(),
             record,
             feed,
             file,
-            writer: RunWriter::open(&dir)?,
+            writer: RunWriter::open(&dir)?.keeping(keep),
             dir,
             outputs: vec![],
             opened: true,
@@ -95,9 +114,15 @@ impl KeptRun {
             held: None,
             retry_at: None,
             over: None,
+            limit: None,
+            took_too_long: false,
+            ending_reason: None,
             sync_at: None,
+            index_at: None,
             syncing: false,
-            doubtful: vec![],
+            in_doubt: false,
+            read_last: 0,
+            record_dirty: true,
             changed: false,
             hush_until: None,
         })
@@ -150,11 +175,12 @@ impl KeptRun {
         let can_sync = !self.syncing && durable.has_room();
         let disk = self.retry_at.or(self.sync_at.filter(|_| can_sync));
         let news = self.hush_until.filter(|_| self.changed);
-        disk.into_iter().chain(news).min()
+        let limit = self.limit.map(|(_, at)| at);
+        disk.into_iter().chain(news).chain(limit).min()
     }
 
-    const fn waits_for_disk(&self) -> bool {
-        self.retry_at.is_some() || !self.doubtful.is_empty()
+    fn waits_for_disk(&self) -> bool {
+        self.retry_at.is_some() || self.in_doubt || self.writer.is_behind()
     }
 
     /// Returns whether nothing can come any more and everybody was told.
@@ -162,29 +188,26 @@ impl KeptRun {
         self.record.state.is_final()
             && self.outputs.is_empty()
             && self.held.is_none()
+            && !self.in_doubt
             && !self.syncing
             && !self.changed
     }
 
     /// Leaves the run, for one who waits for the disk.
-    pub(super) fn into_ended(mut self) -> Ended {
-        let mut files = std::mem::take(&mut self.doubtful);
-        files.extend(self.writer.take_unsynced());
+    pub(super) fn into_ended(self) -> Ended {
+        let (mut files, unsaved) = self.writer.leave();
         files.push(self.file.unsynced());
-        Ended {
-            dir: self.dir,
-            record: self.record,
-            sizes: self.writer.sizes(),
-            files,
-        }
+        Ended::new(self.dir, self.record, (files, unsaved))
     }
 
-    /// Says that its process is running.
-    pub(super) fn set_running(&mut self, pid: u32) {
+    /// Says that its process is running, and how long it may.
+    pub(super) fn set_running(&mut self, pid: u32, limit: Option<Duration>) {
+        // What lies beyond the end of the clock never comes.
+        self.limit = limit.and_then(|limit| Some((limit, Instant::now().checked_add(limit)?)));
         self.record.state = RunState::Running;
         self.record.pid = Some(pid);
         self.record.pid_start = processes::start_of(pid);
-        self.record.started_ms = Some(now_ms());
+        self.record.started_ms = Some(steady_ms());
         self.hush_until = Some(Instant::now() + HUSH);
         self.save();
     }
@@ -192,9 +215,24 @@ impl KeptRun {
     /// Says that its process ended; the state follows when the pipes are drained.
     pub(super) fn set_over(&mut self, over: Over) {
         self.feed.close("the run has ended");
+        let limit = self.limit.take().filter(|_| self.took_too_long);
         if self.over.is_none() && !self.record.state.is_final() {
             self.over = Some(over);
+            self.ending_reason = limit.map(|(limit, _)| {
+                let seconds = limit.as_secs_f64();
+                format!("it took longer than {seconds} s and was killed")
+            });
         }
+    }
+
+    /// Returns whether its processes are to be killed now, because it takes too long.
+    pub(super) fn is_late(&mut self, now: Instant) -> bool {
+        let Some((_, at)) = self.limit.as_mut().filter(|(_, at)| *at <= now) else {
+            return false;
+        };
+        *at = now + KILL_AGAIN;
+        self.took_too_long = true;
+        true
     }
 
     /// Reads one stream once and returns how many bytes came; more may be there then.
@@ -240,7 +278,12 @@ impl KeptRun {
         match self.writer.append(stream, bytes) {
             Ok(()) => {
                 self.changed = true;
-                self.sync_at.get_or_insert_with(|| Instant::now() + SYNC);
+                let now = Instant::now();
+                self.index_at.get_or_insert(now + SYNC);
+                if self.writer.is_busy() {
+                    self.sync_at = Some(now);
+                }
+                self.sync_at.get_or_insert(now + SYNC);
             }
             Err(error) => {
                 self.held = Some((stream, bytes.to_vec()));
@@ -266,32 +309,36 @@ impl KeptRun {
         if is_due && !self.syncing && durable.has_room() {
             self.sync_at = None;
             self.syncing = true;
-            let mut files = self.writer.take_unsynced();
-            files.push(self.file.unsynced());
-            if !self.doubtful.is_empty() {
-                // They stay in doubt until the disk has answered.
-                files.extend(self.doubtful.iter().map(Unsynced::again));
+            // While much is written its index is saved once a second: it costs as much again.
+            let with_index = self.in_doubt || self.index_at.is_none_or(|at| at <= now);
+            let mut files = self.writer.take_unsynced(with_index);
+            if std::mem::take(&mut self.record_dirty) {
+                files.push(self.file.unsynced());
             }
             durable.sync(self.id, files);
         }
     }
 
     /// Takes the disk's answer.
-    pub(super) fn synced(&mut self, failed: Option<(StoreError, Vec<Unsynced>)>) {
+    pub(super) fn synced(&mut self, answer: Result<(), StoreError>) {
         self.syncing = false;
-        match failed {
-            None => {
-                self.doubtful.clear();
+        match answer {
+            Ok(()) => {
+                if self.writer.set_saved() {
+                    self.index_at = None;
+                    self.changed = true;
+                }
+                self.in_doubt = false;
+                if self.writer.is_busy() {
+                    self.sync_at = Some(Instant::now());
+                } else if self.writer.is_unsaved() {
+                    let due = *self.index_at.get_or_insert_with(|| Instant::now() + SYNC);
+                    self.sync_at.get_or_insert(due);
+                }
                 self.go_on();
             }
-            Some((error, _)) if self.record.state.is_final() => {
-                self.doubtful.clear();
-                self.record.reason = Some(error.in_one_line());
-                self.save();
-            }
-            Some((error, files)) => {
-                self.doubtful = files;
-                self.sync_at = Some(Instant::now());
+            Err(error) => {
+                self.in_doubt = true;
                 self.stall(&error);
             }
         }
@@ -303,16 +350,15 @@ impl KeptRun {
             return;
         }
         for stream in [StreamName::Stdout, StreamName::Stderr, StreamName::Tty] {
-            let mut room = LAST_BYTES;
-            while room > 0 {
+            while self.read_last < LAST_BYTES {
                 let count = self.read(stream, buffer);
-                if self.retry_at.is_some() {
+                self.read_last += count;
+                if self.waits_for_disk() {
                     return;
                 }
                 if count == 0 {
                     break;
                 }
-                room = room.saturating_sub(count);
             }
         }
         let Some(over) = self.over.take() else { return };
@@ -320,8 +366,8 @@ impl KeptRun {
         self.record.exit_code = Some(over.code);
         self.record.signal = over.signal;
         self.record.cwd_after = over.cwd;
-        self.record.reason = None;
-        self.record.ended_ms = Some(now_ms());
+        self.record.reason.clone_from(&self.ending_reason);
+        self.record.ended_ms = Some(steady_ms());
         self.save();
         if !self.outputs.is_empty() {
             self.sync_at.get_or_insert_with(|| Instant::now() + SYNC);
@@ -331,9 +377,15 @@ impl KeptRun {
     /// Writes the record.
     pub(super) fn save(&mut self) {
         self.changed = true;
+        self.record_dirty = true;
         // The slots exist on the disk since the run was made; should they fail all the same, the
         // next change is written again, and a viewer still hears of it.
         drop(self.file.write(&self.record));
+    }
+
+    /// Makes everything news.
+    pub(super) const fn tell_again(&mut self) {
+        self.changed = true;
     }
 
     /// Returns whether there is news since the last call. The first news waits a moment, because most
@@ -346,21 +398,33 @@ impl KeptRun {
         std::mem::replace(&mut self.changed, false)
     }
 
-    pub(super) const fn sizes(&self) -> hpcclient_protocol::run::StreamSizes {
+    pub(super) const fn sizes(&self) -> StreamSizes {
         self.writer.sizes()
+    }
+
+    /// Returns how much of them the disk has for sure.
+    pub(super) const fn durable(&self) -> StreamSizes {
+        self.writer.durable()
     }
 
     fn stall(&mut self, error: &StoreError) {
         self.retry_at = Some(Instant::now() + RETRY);
         if !self.record.state.is_final() {
             self.record.state = RunState::Stalled;
-            self.record.reason = Some(error.in_one_line());
-            self.save();
         }
+        self.record.reason = Some(error.in_one_line());
+        self.save();
     }
 
     fn retry(&mut self) {
         self.retry_at = None;
+        if self.in_doubt {
+            if let Err(error) = self.writer.write_again() {
+                return self.stall(&error);
+            }
+            self.record_dirty = true;
+            self.sync_at = Some(Instant::now());
+        }
         if let Some((stream, bytes)) = self.held.take() {
             self.store(stream, &bytes);
         }
@@ -368,26 +432,25 @@ impl KeptRun {
     }
 
     fn go_on(&mut self) {
-        if !self.waits_for_disk() && self.record.state == RunState::Stalled {
+        if self.retry_at.is_some() || self.in_doubt {
+            return;
+        }
+        if self.record.state == RunState::Stalled {
             self.record.state = RunState::Running;
             self.record.reason = None;
             self.save();
+        } else if self.record.state.is_final() && self.record.reason != self.ending_reason {
+            self.record.reason.clone_from(&self.ending_reason);
+            self.save();
         }
     }
-}
-
-pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or_default()
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use hpcclient_protocol::{Command, RunSpec};
+    use hpcclient_protocol::Command;
     use rustix::pipe::{PipeFlags, pipe_with};
 
     use super::*;
@@ -406,7 +469,7 @@ mod tests {
         }
         let (file, record) = RecordFile::open(&dir).unwrap();
         let feed = Feed::new(id, None, false, true);
-        let mut run = KeptRun::open(dir, file, record.unwrap(), feed).unwrap();
+        let mut run = KeptRun::open(dir, &spec, file, record.unwrap(), feed).unwrap();
         let streams = [(StreamName::Stdout, b"one"), (StreamName::Stderr, b"two")];
         for (stream, bytes) in streams {
             let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();

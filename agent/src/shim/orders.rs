@@ -2,21 +2,27 @@
 //!
 //! Called from the loop in `supervise`, between two waits.
 
+use std::time::Duration;
+
 use hpcclient_protocol::{
     RunId, RunState,
     run::{StdinMode, StreamSizes},
 };
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process, kill_process_group},
+};
 
 use super::{
     control::{FromShim, ToShim},
     feed::Feed,
-    kept::{KeptRun, Over, now_ms},
+    kept::{KeptRun, Over},
     processes, pty,
     session::{MAX_QUEUE, Report, Waiting, path_of},
     signals,
     supervise::{Purpose, Shim},
 };
+use crate::clock::steady_ms;
 use crate::store::{RecordFile, RunDir, RunRecord, StoreError};
 
 impl Shim {
@@ -179,8 +185,8 @@ impl Shim {
             Some(opened) => opened,
             None => open_record(dir).map_err(|error| error.in_one_line())?,
         };
-        let mut kept =
-            KeptRun::open(dir.clone(), file, record, feed).map_err(|error| error.in_one_line())?;
+        let mut kept = KeptRun::open(dir.clone(), &spec, file, record, feed)
+            .map_err(|error| error.in_one_line())?;
         let line = session
             .give(run, &spec)
             .map_err(|error| format!("cannot hand the line to the session's shell: {error}"))?;
@@ -188,7 +194,7 @@ impl Shim {
             kept.keep_fifo(stream, fifo);
         }
         kept.feed.connect(line.stdin);
-        kept.set_running(line.pid);
+        kept.set_running(line.pid, spec.timeout_ms.map(Duration::from_millis));
         self.runs.insert(run, kept);
         Ok(())
     }
@@ -244,7 +250,11 @@ impl Shim {
                     .runs
                     .get(&run)
                     .and_then(|run| rustix::termios::tcgetpgrp(run.feed.fd()?).ok());
-                let _ = kill_process_group(foreground.unwrap_or(*child), signal);
+                let group = foreground.unwrap_or(*child);
+                if kill_process_group(group, signal) == Err(Errno::SRCH) {
+                    // A console's command makes its group a moment after it started.
+                    let _ = kill_process(*child, signal);
+                }
             }
             Purpose::Alone { child: None, .. } => {}
             Purpose::Session(session) if session.current() == Some(run) => {
@@ -278,7 +288,8 @@ impl Shim {
         }
     }
 
-    fn kill(&mut self, run: RunId) {
+    /// Kills every process of a run.
+    pub(super) fn kill(&mut self, run: RunId) {
         match &self.purpose {
             Purpose::Alone { .. } => {
                 // Whatever the command left behind is a child of this process by now.
@@ -311,7 +322,7 @@ impl Shim {
     /// Writes and announces the end of a line that never ran.
     fn close_unstarted(&mut self, dir: &RunDir, record: RunRecord) {
         let record = RunRecord {
-            ended_ms: Some(now_ms()),
+            ended_ms: Some(steady_ms()),
             ..with_identity(record)
         };
         if let Some(mut feed) = self.early.remove(&dir.id()) {
@@ -323,7 +334,7 @@ impl Shim {
         // Should the record fail, the announcement still tells a viewer.
         drop(dir.write_record(&record));
         self.connections
-            .announce(dir.id(), &record, StreamSizes::default());
+            .announce(dir.id(), &record, StreamSizes::default(), None);
     }
 }
 

@@ -29,7 +29,7 @@ use rustix::{
 use super::{
     connections::Connections,
     control::{CONTROL_VERSION, FromShim},
-    durable::Durable,
+    durable::{Done, Durable},
     feed::Feed,
     kept::{CHUNK, KeptRun},
     session::Session,
@@ -127,10 +127,18 @@ impl Shim {
             let events = self.wait(self.wakes_at());
             self.take(&events);
             let now = Instant::now();
+            let mut late = vec![];
             for run in self.runs.values_mut() {
                 run.on_time(now, &mut self.durable);
+                if run.is_late(now) {
+                    late.push(run.id);
+                }
+            }
+            for run in late {
+                self.kill(run);
             }
             self.durable.on_time(now);
+            self.connections.on_time(now);
             if let Purpose::Session(session) = &mut self.purpose {
                 session.on_time(now);
             }
@@ -163,19 +171,17 @@ impl Shim {
             .filter_map(|run| run.wakes_at(&self.durable))
             .chain(session)
             .chain(self.durable.wakes_at())
+            .chain(self.connections.wakes_at())
             .min()
     }
 
     /// Waits for anything to happen.
     fn wait(&self, until: Option<Instant>) -> Vec<(Source, PollFlags)> {
-        let mut sources: Vec<(Source, BorrowedFd<'_>, PollFlags)> = vec![
-            (Source::Signal, self.wake.as_fd(), PollFlags::IN),
-            (
-                Source::Listener,
-                self.connections.listener().as_fd(),
-                PollFlags::IN,
-            ),
-        ];
+        let mut sources: Vec<(Source, BorrowedFd<'_>, PollFlags)> =
+            vec![(Source::Signal, self.wake.as_fd(), PollFlags::IN)];
+        if let Some(listener) = self.connections.listener() {
+            sources.push((Source::Listener, listener.as_fd(), PollFlags::IN));
+        }
         for peer in self.connections.peers() {
             let mut flags = PollFlags::IN;
             flags.set(PollFlags::OUT, peer.wants_write());
@@ -243,6 +249,10 @@ impl Shim {
                 Source::Listener => {
                     let hello = self.hello();
                     self.connections.accept(&hello);
+                    // Who has just come knows only the store.
+                    for run in self.runs.values_mut() {
+                        run.tell_again();
+                    }
                 }
                 Source::Connection(id) if *flags != PollFlags::OUT => {
                     for (message, data) in self.connections.receive(id) {
@@ -273,7 +283,8 @@ impl Shim {
                 self.connections.broadcast(&ack);
             }
             if run.take_changed(now) {
-                self.connections.announce(run.id, &run.record, run.sizes());
+                self.connections
+                    .announce(run.id, &run.record, run.sizes(), Some(run.durable()));
             }
         }
         for feed in self.early.values_mut() {
@@ -294,16 +305,21 @@ impl Shim {
     /// Takes the disk's answers.
     fn note_synced(&mut self) {
         for done in self.durable.take_done() {
-            match (self.runs.get_mut(&done.run), done.ended, done.failed) {
-                (Some(run), None, failed) => run.synced(failed),
-                (_, Some(mut ended), Some((error, _))) => {
+            match done {
+                Done::Live(run, answer) => {
+                    if let Some(run) = self.runs.get_mut(&run) {
+                        run.synced(answer);
+                    }
+                }
+                Done::Ended(_, Ok(())) => {}
+                Done::Ended(mut ended, Err(error)) => {
                     ended.record.reason = Some(error.in_one_line());
                     // On such a disk this may fail as well; whoever looks on is told all the same.
                     drop(ended.dir.write_record(&ended.record));
-                    self.connections
-                        .announce(done.run, &ended.record, ended.sizes);
+                    let (run, sizes) = (ended.dir.id(), ended.sizes());
+                    self.connections.announce(run, &ended.record, sizes, None);
+                    self.durable.again(ended);
                 }
-                _ => {}
             }
         }
     }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! 32 bytes a record, big endian. `crc32` is of the data, `check` is of the 28 bytes before it.
-//! A resize has the columns and rows in `len`; a gap says that `len` bytes are not kept.
+//! A resize has the columns and rows in `len`; a gap says that `len` bytes, which were indexed before,
+//! are not kept any more.
 //! Invariants: a record is appended after its data; a record whose check fails is passed over when
 //! whole ones follow it, and is "not there yet" at the end.
 
@@ -59,6 +60,18 @@ impl Entry {
             crc: 0,
             stream: StreamName::Tty,
             kind: Kind::Resize,
+        }
+    }
+
+    /// Says that `len` bytes from an offset on are not kept.
+    pub(super) const fn gap(t_ns: u64, stream: StreamName, offset: u64, len: u32) -> Self {
+        Self {
+            t_ns,
+            offset,
+            len,
+            crc: 0,
+            stream,
+            kind: Kind::Gap,
         }
     }
 
@@ -207,7 +220,7 @@ pub(super) fn sizes(folder: &Path) -> Result<StreamSizes, StoreError> {
         let len = usize::try_from(end - start).unwrap_or(BLOCK);
         let block = read_at(&file, &path, start, len)?;
         for entry in block.rchunks_exact(RECORD).filter_map(Entry::parse) {
-            if entry.kind != Kind::Resize && missing.contains(&entry.stream) {
+            if entry.kind == Kind::Data && missing.contains(&entry.stream) {
                 *segment::size_of_mut(&mut sizes, entry.stream) = entry.end();
                 missing.retain(|stream| *stream != entry.stream);
             }

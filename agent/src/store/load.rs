@@ -86,7 +86,7 @@ impl RunDir {
             started_ms: record.started_ms,
             ended_ms: record.ended_ms,
             sizes,
-            durable: sizes,
+            durable: record.durable.unwrap_or_default(),
             name,
             pinned,
             position: None,

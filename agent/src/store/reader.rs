@@ -119,7 +119,7 @@ impl RunReader {
     fn data(&mut self, entry: Entry, at: u64, max: usize) -> Result<Option<Frame>, StoreError> {
         let stream = entry.stream;
         let left = usize::try_from(entry.end() - at).unwrap_or(usize::MAX);
-        let wanted = left.min(max.clamp(1, MAX_PAYLOAD));
+        let mut wanted = left.min(max.clamp(1, MAX_PAYLOAD));
         let [out, err, tty] = &mut self.segments;
         let segments = match stream {
             StreamName::Stdout => out,
@@ -127,6 +127,16 @@ impl RunReader {
             StreamName::Tty => tty,
         };
         let bytes = segments.read(at, wanted)?;
+        if bytes.len() < wanted
+            && let Some(to) = segments.after_missing(at + bytes.len() as u64)?
+        {
+            if bytes.is_empty() {
+                self.open = Some(entry);
+                return Ok(Some(self.gap(stream, to)));
+            }
+            // The piece went over a segment's end, and the next one is not kept.
+            wanted = bytes.len();
+        }
         let whole = at == entry.offset && bytes.len() as u64 == u64::from(entry.len);
         // Data is written before its record: when some is missing, the rest is not to be trusted.
         if bytes.len() < wanted || (whole && crc32fast::hash(&bytes) != entry.crc) {

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use hpcclient_protocol::{ByteString, RunState};
+use hpcclient_protocol::{ByteString, RunState, run::StreamSizes};
 use serde::{Deserialize, Serialize};
 
 use super::{RunDir, StoreError, Unsynced};
@@ -71,6 +71,9 @@ pub struct RunRecord {
     /// without running anything twice.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waiting: bool,
+    /// How much of each stream the disk has for sure, once the run is over and was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<StreamSizes>,
 }
 
 impl RunRecord {
@@ -91,6 +94,7 @@ impl RunRecord {
             shim_start: None,
             boot_id: None,
             waiting: false,
+            durable: None,
         }
     }
 }

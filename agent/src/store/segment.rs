@@ -3,10 +3,11 @@
 //! Written through `writer`, read through `reader`. A file holds raw bytes and nothing else, so
 //! `cat out-*.raw` is the stream.
 //! Invariants: a file is created on its first byte; writing the same bytes at the same offset again
-//! is harmless, so a failed write is simply repeated.
+//! is harmless, so a failed write is simply repeated; only whole files between the first and the last
+//! are ever removed, lowest first.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use std::{
 
 use hpcclient_protocol::{StreamName, run::StreamSizes};
 
-use super::{StoreError, Unsynced};
+use super::{StoreError, Unsynced, index};
 
 /// The size of a full segment in bytes; small in unit tests, so that they meet its end.
 pub const SEGMENT_BYTES: u64 = if cfg!(test) { 1000 } else { 64 << 20 };
@@ -59,11 +60,13 @@ pub(super) struct Segments {
     stream: StreamName,
     open: Option<(u64, Arc<File>)>,
     dirty: bool,
-    /// Full ones that the disk may not have yet.
-    full: Vec<Unsynced>,
+    /// Full ones that the disk may not have yet, with their numbers.
+    full: Vec<(u64, Unsynced)>,
+    /// How many were removed, from number 1 on.
+    removed: u64,
 }
 
-/// How many full segments may be only in memory before the writer waits for the disk.
+/// How many full segments may be only in memory before the disk is waited for.
 const MAX_FULL: usize = 8;
 
 impl Segments {
@@ -74,7 +77,43 @@ impl Segments {
             open: None,
             dirty: false,
             full: vec![],
+            removed: 0,
         }
+    }
+
+    /// Returns whether so much is only in memory that the disk has to be waited for.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.full.len() >= MAX_FULL
+    }
+
+    /// Returns how many full segments a stream of this size has.
+    pub(super) const fn full(&self, size: u64) -> u64 {
+        size.div_ceil(SEGMENT_BYTES)
+            .saturating_sub(1 + self.removed)
+    }
+
+    /// Looks which segments of a stream of this size were removed before.
+    pub(super) fn find_removed(&mut self, size: u64) {
+        self.removed = 0;
+        while self.full(size) > 1 && !path(&self.folder, self.stream, 1 + self.removed).exists() {
+            self.removed += 1;
+        }
+    }
+
+    /// Removes the lowest segment after the first, and returns where it started.
+    pub(super) fn remove_next(&mut self) -> u64 {
+        self.removed += 1;
+        let number = self.removed;
+        // One that stays is passed over by readers all the same: the index says so.
+        drop(fs::remove_file(path(&self.folder, self.stream, number)));
+        self.full.retain(|(full, _)| *full != number);
+        number * SEGMENT_BYTES
+    }
+
+    /// Closes the files; they are opened anew when they are needed.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+        self.full.clear();
     }
 
     /// Writes bytes at an offset, over as many segments as they need.
@@ -84,8 +123,15 @@ impl Segments {
             let room = usize::try_from(SEGMENT_BYTES - within).unwrap_or(usize::MAX);
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             let path = path(&self.folder, self.stream, number);
+            if (1..=self.removed).contains(&number) {
+                // Written again after the disk failed, but not wanted any more.
+                offset += now.len() as u64;
+                bytes = later;
+                continue;
+            }
             if !matches!(&self.open, Some((open, _)) if *open == number) {
-                self.put_aside()?;
+                let dirty = self.dirty();
+                self.full.extend(dirty);
                 let file = OpenOptions::new()
                     .write(true)
                     .create(true)
@@ -110,27 +156,14 @@ impl Segments {
     pub(super) fn take_unsynced(&mut self) -> Vec<Unsynced> {
         let mut files = std::mem::take(&mut self.full);
         files.extend(self.dirty());
-        files
+        files.into_iter().map(|(_, file)| file).collect()
     }
 
-    fn dirty(&mut self) -> Option<Unsynced> {
+    fn dirty(&mut self) -> Option<(u64, Unsynced)> {
         let (number, file) = self.open.as_ref().filter(|_| self.dirty)?;
         let path = path(&self.folder, self.stream, *number);
         self.dirty = false;
-        Some(Unsynced::new(path, Arc::clone(file)))
-    }
-
-    /// Makes place for another segment. A disk that is too slow is waited for.
-    fn put_aside(&mut self) -> Result<(), StoreError> {
-        let dirty = self.dirty();
-        self.full.extend(dirty);
-        while self.full.len() >= MAX_FULL
-            && let Some(file) = self.full.first()
-        {
-            file.sync()?;
-            self.full.remove(0);
-        }
-        Ok(())
+        Some((*number, Unsynced::new(path, Arc::clone(file))))
     }
 
     /// Reads up to `len` bytes from an offset; fewer when a segment is shorter than the index says.
@@ -162,6 +195,19 @@ impl Segments {
         }
         bytes.truncate(filled);
         Ok(bytes)
+    }
+
+    /// Returns where the bytes go on after `from`, where a whole segment is missing and a later one is
+    /// there.
+    pub(super) fn after_missing(&self, from: u64) -> Result<Option<u64>, StoreError> {
+        let exists = |number| path(&self.folder, self.stream, number).exists();
+        let first = from / SEGMENT_BYTES;
+        if exists(first) {
+            return Ok(None);
+        }
+        let end = size_of(&index::sizes(&self.folder)?, self.stream);
+        let next = (first + 1..end.div_ceil(SEGMENT_BYTES)).find(|number| exists(*number));
+        Ok(next.map(|number| number * SEGMENT_BYTES))
     }
 
     /// Returns how many bytes the files hold from `from` on, whatever the index says.

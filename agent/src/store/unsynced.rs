@@ -3,7 +3,7 @@
 //! The shim's loop hands these to a thread of its own, because a disk takes milliseconds to answer.
 //! Invariants: the handle is the one that was written, so the disk's error is told to it.
 
-use std::{fs::File, path::PathBuf, sync::Arc};
+use std::{fs::File, io, path::PathBuf, sync::Arc};
 
 use super::StoreError;
 
@@ -30,18 +30,14 @@ impl Unsynced {
         let synced = match &self.file {
             Some(file) => file.sync_data(),
             // Linux keeps an error that nobody was told for the next one who opens the file.
-            None => File::open(&self.path).and_then(|file| file.sync_data()),
+            None => match File::open(&self.path) {
+                Ok(file) => file.sync_data(),
+                // A segment that is not kept any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            },
         };
         synced.map_err(|source| StoreError::io("sync", &self.path, source))
-    }
-
-    /// Returns the same file once more.
-    #[must_use]
-    pub fn again(&self) -> Self {
-        Self {
-            path: self.path.clone(),
-            file: self.file.clone(),
-        }
     }
 
     /// Closes the file; it is opened again when its time comes.

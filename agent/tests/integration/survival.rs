@@ -88,3 +88,99 @@ fn stop_leaves_runs_alone_unless_it_is_told_to_end_them() {
         assert!(run.state.is_final(), "{run:?}");
     });
 }
+
+#[test]
+fn supervisors_are_nobodys_children_in_sessions_of_their_own() {
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        let alone = client.put(RunId::random(), &shell("sleep 1000")).await;
+        let line = client.put(RunId::random(), &line("nb", "sleep 1000")).await;
+        for (status, run) in [alone, line] {
+            assert_eq!(status, StatusCode::CREATED);
+            let id = serde_json::from_slice::<hpcclient_protocol::Run>(&run)
+                .unwrap()
+                .id;
+            let mut pid = client.get(id).await.pid;
+            while pid.is_none() {
+                tokio::task::yield_now().await;
+                pid = client.get(id).await.pid;
+            }
+            let shim = number_of(pid.unwrap(), PARENT);
+            assert_ne!(number_of(shim, PARENT), node.hello.pid);
+            assert_eq!(number_of(shim, SESSION), shim);
+        }
+        // What started them is gone and was reaped.
+        let children = format!("/proc/{0}/task/{0}/children", node.hello.pid);
+        wait_until("the agent has no children", || {
+            fs::read_to_string(&children).unwrap().is_empty()
+        });
+    });
+}
+
+#[test]
+fn what_the_disk_has_is_told_while_a_run_lives_and_of_one_that_was_found_again() {
+    with_tasks(async {
+        let mut node = Node::start();
+        let client = node.client().await;
+        let id = RunId::random();
+        client.put(id, &shell("echo one; sleep 1000")).await;
+        let mut run = client.get(id).await;
+        while run.durable.stdout < 4 {
+            assert!(run.durable.stdout <= run.sizes.stdout, "{run:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            run = client.get(id).await;
+        }
+        node.kill_agent();
+        node.detach();
+        let client = node.client().await;
+        while client.get(id).await.durable.stdout < 4 {
+            tokio::task::yield_now().await;
+        }
+        client
+            .ask(Method::POST, &format!("/v1/runs/{id}/kill"), "")
+            .await;
+        // Its record has it when the disk was asked for the last time.
+        while client.get(id).await.durable.stdout < 4 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.get(id).await.state, RunState::Exited);
+    });
+}
+
+#[test]
+fn a_supervisor_that_cannot_start_says_why() {
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        // Nothing can listen where a directory is.
+        fs::create_dir(node.run_dir().join("s-nb")).unwrap();
+        let output = client.run(&line("nb", "true")).await;
+        let end = output.end.unwrap();
+        assert_eq!(end.state, RunState::Lost);
+        let reason = end.reason.unwrap();
+        assert!(
+            reason.starts_with("its supervisor could not start: cannot listen on /"),
+            "{reason}"
+        );
+    });
+}
+
+const PARENT: usize = 1;
+const SESSION: usize = 3;
+
+/// Returns one of the numbers behind the name in `/proc/<pid>/stat`.
+fn number_of(pid: u32, field: usize) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(field).unwrap().parse().unwrap()
+}
+
+fn kill_parent_of(pid: u32) {
+    let parent = number_of(pid, PARENT);
+    let command = fs::read_to_string(format!("/proc/{parent}/cmdline")).unwrap();
+    assert!(command.contains("shim"), "{command}");
+    let parent_pid = rustix::process::Pid::from_raw(parent.cast_signed()).unwrap();
+    rustix::process::kill_process(parent_pid, rustix::process::Signal::KILL).unwrap();
+    wait_until("the supervisor is gone", || !is_alive(parent));
+}

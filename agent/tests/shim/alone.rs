@@ -3,7 +3,7 @@
 use hpcagent::shim::control::{FromShim, ToShim};
 use hpcclient_protocol::{RunId, RunState, StreamName};
 
-use crate::driver::{Kept, argv, bytes, fed, poll, shell, text};
+use crate::driver::{Kept, Line, argv, bytes, fed, poll, shell, text};
 
 #[test]
 fn arguments_arrive_byte_for_byte() {
@@ -89,7 +89,11 @@ fn what_cannot_be_started_ends_like_in_a_shell() {
 #[test]
 fn a_signal_reaches_the_process_group_and_is_told() {
     let (mut kept, dir) = Kept::alone(&shell("sleep 100 & sleep 100; true"));
-    kept.line.until_state(dir.id(), RunState::Running);
+    let record = kept.line.until_state(dir.id(), RunState::Running);
+    // Who finds the record after the shim was killed can tell whether this very process lives.
+    let started = record.pid.and_then(hpcagent::shim::start_of);
+    assert!(started.is_some());
+    assert_eq!(record.pid_start, started);
     let run = dir.id();
     kept.line.send(
         &ToShim::Signal {
@@ -221,4 +225,148 @@ fn a_hundred_megabytes_are_stored_as_they_are_in_little_memory() {
         String::from_utf8(std::mem::take(&mut hash.stdout)).unwrap(),
         wanted
     );
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_killed_with_all_it_started_and_nobody_connected() {
+    let line = "(setsid sh -c 'echo $$; exec sleep 100' &) ; sleep 100";
+    let mut spec = shell(line);
+    spec.timeout_ms = Some(1500);
+    let (mut kept, dir) = Kept::alone(&spec);
+    kept.line.until_state(dir.id(), RunState::Running);
+    // The agent is gone.
+    kept.line = Line::new(std::os::unix::net::UnixStream::pair().unwrap().0);
+    assert!(kept.gone());
+    let run = dir.load().unwrap();
+    assert_eq!(
+        (
+            run.state,
+            run.exit_code,
+            run.signal.as_deref(),
+            run.reason.as_deref()
+        ),
+        (
+            RunState::Exited,
+            Some(137),
+            Some("KILL"),
+            Some("it took longer than 1.5 s and was killed")
+        )
+    );
+    let hidden = text(&dir, StreamName::Stdout);
+    assert!(poll(|| !std::path::Path::new(&format!(
+        "/proc/{}",
+        hidden.trim()
+    ))
+    .exists()));
+}
+
+#[test]
+fn a_command_gives_way_from_its_first_moment_and_its_shim_does_not() {
+    let mut spec = shell("nice; (nice)");
+    spec.nice = Some(7);
+    let mut console = argv(&[b"nice"]);
+    console.nice = Some(3);
+    console.pty = Some(hpcclient_protocol::run::TerminalSize { cols: 80, rows: 24 });
+    let ours = nice_of(std::process::id());
+    for (spec, stream, lines) in [(spec, StreamName::Stdout, 2), (console, StreamName::Tty, 1)] {
+        let by = i64::from(spec.nice.unwrap());
+        let (mut kept, dir) = Kept::alone(&spec);
+        assert_eq!(nice_of(kept.child.id()), ours);
+        kept.line.until_state(dir.id(), RunState::Exited);
+        let said = text(&dir, stream).replace('\r', "");
+        assert_eq!(said, format!("{}\n", ours + by).repeat(lines));
+    }
+}
+
+fn nice_of(pid: u32) -> i64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(16).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_kill_reaches_two_hundred_children_that_fork_on() {
+    // Each forks again and again, some in sessions of their own; a failed test leaves nothing for long.
+    let line = r#"
+        export MARK=$$
+        forks='for n in 1 2 3 4 5 6 7 8 9; do sleep 3; done'
+        for n in $(seq 100); do sh -c "$forks" & setsid sh -c "$forks" & done
+        echo "$MARK"; wait"#;
+    let (mut kept, dir) = Kept::alone(&shell(line));
+    let run = dir.id();
+    kept.line.until(run, |_, sizes| sizes.stdout > 0);
+    let mark = format!("MARK={}", text(&dir, StreamName::Stdout).trim());
+    assert!(poll(|| marked(&mark) >= 200));
+    kept.line.send(&ToShim::Kill { run }, b"");
+    let record = kept.line.until_state(run, RunState::Exited);
+    assert_eq!(record.signal.as_deref(), Some("KILL"));
+    assert!(poll(|| marked(&mark) == 0));
+    assert!(kept.gone());
+}
+
+/// Returns how many processes have this in their environment.
+fn marked(mark: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| std::fs::read(process.path().join("environ")).ok())
+        .filter(|environ| {
+            environ
+                .split(|byte| *byte == 0)
+                .any(|entry| entry == mark.as_bytes())
+        })
+        .count()
+}
+
+#[test]
+fn a_shim_without_descriptors_lets_nobody_in_and_rests() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    let (mut kept, dir) = Kept::alone(&shell("read -r _ < go; echo gone; sleep 1000"));
+    let go = kept.folder.join("home/go");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&go)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let run = dir.id();
+    kept.line.until_state(run, RunState::Running);
+    let shim = kept.child.id();
+    // Segments are opened as output comes: room for one, none for a peer.
+    std::fs::write(&go, "\n").unwrap();
+    kept.line.until(run, |_, sizes| sizes.stdout > 0);
+    let pid = Pid::from_raw(shim.cast_signed());
+    let open = std::fs::read_dir(format!("/proc/{shim}/fd"))
+        .unwrap()
+        .count() as u64;
+    let before = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: Some(open),
+        ..before
+    };
+    prlimit(pid, Resource::Nofile, limit).unwrap();
+    let mut others: Vec<Line> = (0..3).map(|_| kept.connect()).collect();
+    let used = cpu_ticks(shim);
+    // The disk is asked a second after the output.
+    kept.line
+        .until_durable(run, |_, _, durable| durable.stdout > 0);
+    let used = cpu_ticks(shim) - used;
+    assert!(used < 30, "the shim took {used} ticks of the processor");
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    for other in &mut others {
+        assert!(matches!(other.next(), Some(FromShim::Hello { .. })));
+    }
+    kept.line.send(&ToShim::Kill { run }, b"");
+    kept.line.until_state(run, RunState::Exited);
+    assert!(kept.gone());
+}
+
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<&str> = fields.split(' ').collect();
+    [11, 12]
+        .iter()
+        .map(|at| fields[*at].parse::<u64>().unwrap())
+        .sum()
 }

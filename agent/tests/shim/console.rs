@@ -102,3 +102,17 @@ fn a_missing_program_is_told_on_the_terminal() {
         "hpcagent: nosuch: command not found\r\n"
     );
 }
+
+#[test]
+fn a_signal_that_comes_before_the_command_has_its_terminal_is_not_lost() {
+    let line = shell("exec sleep 1000").command;
+    for _ in 0..10 {
+        let (mut kept, dir) = Kept::alone(&console(line.clone()));
+        let run = dir.id();
+        // The shim reads this right after it started the command.
+        let signal = "TERM".into();
+        kept.line.send(&ToShim::Signal { run, signal }, b"");
+        let record = kept.line.until_state(run, RunState::Exited);
+        assert_eq!(record.signal.as_deref(), Some("TERM"));
+    }
+}

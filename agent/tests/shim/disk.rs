@@ -1,9 +1,10 @@
-//! A disk that is full for a while. Needs root for a small disk of its own; else it has nothing to do.
+//! A disk that is full for a while, or refuses. A full one needs root for a small disk of its own; else
+//! that test has nothing to do.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{cell::Cell, fs, path::PathBuf, process::Command};
 
 use hpcagent::store::{Store, StoreError};
-use hpcclient_protocol::{RunId, RunState, StreamName};
+use hpcclient_protocol::{RunId, RunState, StreamName, run::StreamSizes};
 
 use crate::driver::{Kept, bytes, shell};
 
@@ -58,16 +59,120 @@ fn a_full_disk_makes_the_run_wait_and_nothing_is_lost() {
     fs::remove_file(&ballast).unwrap();
     let record = kept.line.until_state(run, RunState::Exited);
     assert_eq!((record.exit_code, record.reason), (Some(9), None));
-    let wanted = (1..=2_000_000).fold(String::new(), |mut all, n| {
-        use std::fmt::Write;
-        writeln!(all, "{n}").unwrap();
-        all
-    });
+    let wanted = numbers(2_000_000);
     assert!(
         bytes(&dir, StreamName::Stdout) == wanted.as_bytes(),
         "the bytes differ"
     );
     assert!(kept.gone());
+}
+
+/// Returns what `seq 1 <last>` writes.
+fn numbers(last: u32) -> String {
+    use std::fmt::Write;
+    (1..=last).fold(String::new(), |mut all, n| {
+        writeln!(all, "{n}").unwrap();
+        all
+    })
+}
+
+/// Runs a command on a disk that does not take what it writes, and looks that it waits and that all of
+/// it is there when the disk is good again.
+fn refuses(fault: &str, words: &str) {
+    let control = tempfile::NamedTempFile::new().unwrap();
+    fs::write(control.path(), fault).unwrap();
+    let line = "seq 1 1000000; until [ -e go ]; do sleep 0.02; done; seq 1000001 2000000; exit 9";
+    let (mut kept, dir) = Kept::alone_on_bad_disk(&shell(line), control.path());
+    let run = dir.id();
+    let stalled = kept.line.until_state(run, RunState::Stalled);
+    let reason = stalled.reason.unwrap();
+    assert!(reason.starts_with("cannot "), "{reason}");
+    assert!(reason.ends_with(words), "{reason}");
+    fs::write(kept.folder.join("home/go"), "").unwrap();
+    // The disk is tried again, and meanwhile the command waits.
+    let size = Cell::new(None);
+    let news = Cell::new(0);
+    kept.line.until_durable(run, |record, sizes, durable| {
+        assert_eq!(durable, StreamSizes::default());
+        assert_eq!(record.state, RunState::Stalled);
+        assert_eq!(size.replace(Some(sizes)).unwrap_or(sizes), sizes);
+        news.set(news.get() + 1);
+        news.get() == 2
+    });
+    let wanted = numbers(2_000_000);
+    assert!(size.get().unwrap().stdout < wanted.len() as u64);
+    fs::write(control.path(), "").unwrap();
+    let record = kept.line.until_state(run, RunState::Exited);
+    assert_eq!((record.exit_code, record.reason), (Some(9), None));
+    assert!(kept.gone());
+    assert!(
+        bytes(&dir, StreamName::Stdout) == wanted.as_bytes(),
+        "the bytes differ"
+    );
+    let run = dir.load().unwrap();
+    assert_eq!((run.state, run.durable), (RunState::Exited, run.sizes));
+}
+
+#[test]
+fn what_a_disk_failed_to_sync_is_written_again() {
+    refuses("sync 5", "input/output error");
+}
+
+#[test]
+fn a_network_disk_that_tells_the_quota_late_makes_the_run_wait() {
+    refuses("sync 122", "disk quota exceeded");
+}
+
+#[test]
+fn a_quota_makes_the_run_wait() {
+    refuses("write 122", "disk quota exceeded");
+}
+
+#[test]
+fn a_disk_that_became_read_only_makes_the_run_wait() {
+    refuses("write 30", "read-only file system");
+}
+
+#[test]
+fn the_last_bytes_of_a_run_that_has_ended_are_written_again_too() {
+    let control = tempfile::NamedTempFile::new().unwrap();
+    fs::write(control.path(), "sync 5").unwrap();
+    let (mut kept, dir) = Kept::alone_on_bad_disk(&shell("echo last words"), control.path());
+    let told = kept.line.until(dir.id(), |record, _| {
+        record.state == RunState::Exited && record.reason.is_some()
+    });
+    assert_eq!(told.exit_code, Some(0));
+    let run = dir.load().unwrap();
+    assert_eq!(run.reason, told.reason);
+    assert_eq!(run.durable, StreamSizes::default());
+    fs::write(control.path(), "").unwrap();
+    assert!(kept.gone());
+    assert_eq!(bytes(&dir, StreamName::Stdout), b"last words\n");
+    let run = dir.load().unwrap();
+    assert_eq!((run.exit_code, run.reason), (Some(0), None));
+    assert_eq!((run.state, run.durable), (RunState::Exited, run.sizes));
+}
+
+#[test]
+fn what_is_durable_is_told_while_it_runs_and_kept_in_the_record() {
+    let (mut kept, dir) = Kept::alone(&shell("echo one; read -r _ < go; echo two"));
+    let go = kept.folder.join("home/go");
+    assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
+    let run = dir.id();
+    let stdout = |stdout| StreamSizes {
+        stdout,
+        ..StreamSizes::default()
+    };
+    kept.line.until_durable(run, |_, sizes, durable| {
+        assert!(durable.stdout <= sizes.stdout);
+        durable == stdout(4)
+    });
+    // Another agent is told as well.
+    kept.connect()
+        .until_durable(run, |_, _, durable| durable == stdout(4));
+    fs::write(&go, "\n").unwrap();
+    assert!(kept.gone());
+    assert_eq!(dir.load().unwrap().durable, stdout(8));
 }
 
 #[test]

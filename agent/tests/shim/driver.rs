@@ -68,6 +68,15 @@ impl Line {
         run: RunId,
         wanted: impl Fn(&RunRecord, StreamSizes) -> bool,
     ) -> RunRecord {
+        self.until_durable(run, |record, sizes, _| wanted(record, sizes))
+    }
+
+    /// Waits for the record of a run, its sizes, and what the disk has of it to be as wanted.
+    pub(crate) fn until_durable(
+        &mut self,
+        run: RunId,
+        wanted: impl Fn(&RunRecord, StreamSizes, StreamSizes) -> bool,
+    ) -> RunRecord {
         let (start, mut last) = (Instant::now(), None);
         loop {
             assert!(
@@ -79,9 +88,10 @@ impl Line {
                     run: of,
                     record,
                     sizes,
+                    durable,
                 }) if of == run => {
-                    if wanted(&record, sizes) {
-                        return record;
+                    if wanted(&record, sizes, durable.unwrap_or_default()) {
+                        return *record;
                     }
                     last = Some((record, sizes));
                 }
@@ -169,6 +179,33 @@ impl Kept {
             path
         };
         let kept = Self::start("run", make, root);
+        (kept, dir.unwrap())
+    }
+
+    /// A command on a disk that does what `fault` says; see `fault.c`.
+    pub(crate) fn alone_on_bad_disk(spec: &RunSpec, fault: &Path) -> (Self, RunDir) {
+        let library =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fault-{}.so", std::process::id()));
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shim/fault.c");
+        let made = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-o"])
+            .arg(&library)
+            .arg(source)
+            .status();
+        assert!(made.unwrap().success());
+        let mut shim = Command::new("/usr/bin/env");
+        shim.arg(format!("LD_PRELOAD={}", library.display()))
+            .arg(format!("SHIM_FAULT={}", fault.display()))
+            .arg(env!("CARGO_BIN_EXE_hpcagent"));
+        let path = std::env::var_os("PATH").unwrap();
+        let mut dir = None;
+        let make = |store: &Store| {
+            let made = store.create(RunId::random(), spec, 1, "node").unwrap();
+            let path = made.path().to_str().unwrap().to_owned();
+            dir = Some(made);
+            path
+        };
+        let kept = Self::start_as(shim, ("/bin/bash", &path), "run", make, None);
         (kept, dir.unwrap())
     }
 

@@ -5,6 +5,8 @@ mod alone;
 #[cfg(test)]
 mod console;
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod driver;

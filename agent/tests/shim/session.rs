@@ -349,12 +349,13 @@ fn many_short_lines_all_end_well_and_soon() {
 
 #[test]
 fn a_shell_whose_shim_was_killed_goes_too() {
-    for line in [None, Some("until [[ -e go ]]; do :; done; exit 3")] {
+    for line in [None, Some("echo on; until [[ -e go ]]; do :; done; exit 3")] {
         let mut kept = Kept::session();
         let shell_pid = kept.run("echo $$").1.trim().to_owned();
         if let Some(line) = line {
             let dir = kept.give(&shell(line));
-            kept.line.until_state(dir.id(), RunState::Running);
+            // It has its streams: a shell that just opens them waits for ever for one who reads.
+            kept.line.until(dir.id(), |_, sizes| sizes.stdout > 0);
         }
         kept.child.kill().unwrap();
         kept.child.wait().unwrap();
@@ -365,4 +366,26 @@ fn a_shell_whose_shim_was_killed_goes_too() {
         };
         assert!(poll(is_gone), "the shell outlived its shim, {line:?}");
     }
+}
+
+#[test]
+fn a_line_that_takes_too_long_is_killed_and_the_session_goes_on() {
+    let mut kept = Kept::session();
+    let mut spec = shell("sleep 100 & sleep 100");
+    spec.timeout_ms = Some(500);
+    let dir = kept.give(&spec);
+    let record = kept.line.until_state(dir.id(), RunState::Exited);
+    assert_eq!(
+        (
+            record.exit_code,
+            record.signal.as_deref(),
+            record.reason.as_deref()
+        ),
+        (
+            Some(137),
+            Some("KILL"),
+            Some("it took longer than 0.5 s and was killed")
+        )
+    );
+    assert_eq!(kept.run("echo on").1, "on\n");
 }
