@@ -14,6 +14,7 @@ mod load;
 mod reader;
 mod record;
 mod recover;
+mod seek;
 mod segment;
 mod unsynced;
 mod writer;
