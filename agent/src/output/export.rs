@@ -141,3 +141,109 @@ impl Shape {
 fn missing(bytes: u64) -> String {
     format!("\n[{bytes} bytes are not kept]\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use hpcclient_protocol::{Command, RunId, RunSpec, RunState, run::TerminalSize};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::{RunWriter, Store};
+
+    fn made(
+        pieces: &[(StreamName, &[u8])],
+        pty: Option<TerminalSize>,
+    ) -> (tempfile::TempDir, RunDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("runs")).unwrap();
+        let mut spec = RunSpec::new(Command::LoginShell);
+        spec.pty = pty;
+        let dir = store.create(RunId::random(), &spec, 7, "node").unwrap();
+        let mut writer = RunWriter::open(&dir).unwrap();
+        for (stream, bytes) in pieces {
+            writer.append(*stream, bytes).unwrap();
+        }
+        (folder, dir)
+    }
+
+    fn exported(dir: &RunDir, form: Form, stream: Option<StreamName>) -> Vec<u8> {
+        let mut run = dir.load().unwrap();
+        run.state = RunState::Exited;
+        let mut export = Export::start(dir, &run, form, stream).unwrap();
+        let mut all = vec![];
+        while let Some(piece) = export.next_piece().unwrap() {
+            assert!(!piece.is_empty() && piece.len() < 16 * PIECE);
+            all.extend(&piece);
+        }
+        assert_eq!(export.next_piece().unwrap(), None);
+        all
+    }
+
+    #[test]
+    fn one_stream_or_all_as_bytes_or_text() {
+        let (out, err) = (StreamName::Stdout, StreamName::Stderr);
+        let pieces: [(_, &[u8]); 3] = [
+            (out, b"1%\r2%"),
+            (err, b"\x1b[31mred\xff\x1b[m\n"),
+            (out, b"\r3%\n"),
+        ];
+        let (_folder, dir) = made(&pieces, None);
+        assert_eq!(exported(&dir, Form::Raw, Some(out)), b"1%\r2%\r3%\n");
+        assert_eq!(exported(&dir, Form::Text, Some(out)), b"3%\n");
+        assert_eq!(
+            exported(&dir, Form::Text, Some(err)),
+            "red\u{fffd}\n".as_bytes()
+        );
+        assert_eq!(
+            exported(&dir, Form::Raw, None),
+            b"1%\r2%\x1b[31mred\xff\x1b[m\n\r3%\n"
+        );
+        assert_eq!(exported(&dir, Form::Raw, Some(StreamName::Tty)), b"");
+    }
+
+    #[test]
+    fn a_console_is_a_recording_and_what_is_gone_is_told() {
+        let size = TerminalSize { cols: 80, rows: 24 };
+        let tty = StreamName::Tty;
+        let (first, rest) = ([b'x'; 1000], [b'y'; 1500]);
+        let (_folder, dir) = made(&[(tty, &first), (tty, &rest)], Some(size));
+        RunWriter::open(&dir)
+            .unwrap()
+            .resize(TerminalSize { cols: 9, rows: 3 })
+            .unwrap();
+        RunWriter::open(&dir).unwrap().append(tty, b"end").unwrap();
+        std::fs::remove_file(dir.path().join("tty-000000.raw")).unwrap();
+        let text = String::from_utf8(exported(&dir, Form::Cast, None)).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[0].contains("\"width\":80")
+                && lines[1].ends_with(",\"m\",\"1000 bytes are not kept\"]")
+        );
+        assert!(
+            lines[2].contains("yyyy") && lines[3].contains(",\"r\",\"9x3\"]"),
+            "{text}"
+        );
+        assert!(lines[4].ends_with(",\"o\",\"end\"]") && lines.len() == 5);
+        let raw = exported(&dir, Form::Raw, Some(tty));
+        assert!(raw.starts_with(b"\n[1000 bytes are not kept]\nyyy") && raw.ends_with(b"yend"));
+    }
+
+    proptest! {
+        #[test]
+        fn damage_never_panics_and_all_of_it_comes_to_an_end(
+            bytes in prop::collection::vec(any::<u8>(), 1..3000), file in 0usize..2,
+            at in any::<prop::sample::Index>(), garbage in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let size = TerminalSize { cols: 80, rows: 24 };
+            let (_folder, dir) = made(&[(StreamName::Tty, &bytes), (StreamName::Tty, b"more")], Some(size));
+            let path = dir.path().join(["io.idx", "tty-000000.raw"][file]);
+            let mut stored = std::fs::read(&path).unwrap();
+            stored.truncate(at.index(stored.len() + 1));
+            stored.extend(&garbage);
+            std::fs::write(&path, stored).unwrap();
+            for form in [Form::Raw, Form::Text, Form::Cast] {
+                drop(exported(&dir, form, None));
+            }
+        }
+    }
+}

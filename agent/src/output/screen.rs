@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 
 use hpcclient_protocol::{ApiError, ErrorCode, Frame, Run, StreamName, output::Screen};
 
-use super::{decode::Decoder, terminal::Model};
+use super::{
+    decode::Decoder,
+    terminal::{Edge, Model},
+};
 use crate::store::{RunDir, RunReader, StoreError};
 
-/// What a screen is made of.
-const WINDOW: u64 = 4 << 20;
+/// How many bytes a screen is made of; few in unit tests, so that they meet the limit.
+const WINDOW: u64 = if cfg!(test) { 64 << 10 } else { 4 << 20 };
 /// The most lines above the screen.
 const MAX_LINES: usize = 10_000;
 /// How much is read at a time.
@@ -20,7 +23,7 @@ const PIECE: usize = 64 * 1024;
 /// The clock is looked at after so many characters.
 const LOOK_EVERY: u32 = 1024;
 /// Some sequences make a terminal work hard; nobody writes 4 MiB of them but to do harm.
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 3 });
 /// An unfinished sequence that is longer is not waited for.
 const MAX_OPEN: u64 = 256 * 1024;
 
@@ -153,8 +156,13 @@ impl Making {
             if *skips {
                 *skips = c != '\n';
                 *whole = *at;
-            } else if in_time && (model.feed(c) || *at - *whole > MAX_OPEN) {
-                *whole = *at;
+            } else if in_time {
+                match model.feed(c) {
+                    Edge::After => *whole = *at,
+                    Edge::Before => *whole = *at - len as u64,
+                    Edge::Inside if *at - *whole > MAX_OPEN => *whole = *at,
+                    Edge::Inside => {}
+                }
             }
         });
         in_time
@@ -166,6 +174,152 @@ impl Making {
             offset: self.whole,
             scrollback: u32::try_from(self.model.scrollback()).unwrap_or(u32::MAX),
             data: self.model.dump().into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hpcclient_protocol::{Command, RunId, RunSpec, RunState, run::TerminalSize};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::{RunWriter, Store};
+
+    const SIZE: TerminalSize = TerminalSize { cols: 40, rows: 5 };
+
+    /// A console that wrote these pieces.
+    fn console(pieces: &[&[u8]]) -> (tempfile::TempDir, RunDir, Run) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("runs")).unwrap();
+        let mut spec = RunSpec::new(Command::LoginShell);
+        spec.pty = Some(SIZE);
+        let dir = store.create(RunId::random(), &spec, 7, "node").unwrap();
+        let mut writer = RunWriter::open(&dir).unwrap();
+        for piece in pieces {
+            writer.append(StreamName::Tty, piece).unwrap();
+        }
+        (folder, dir.clone(), ended(&dir))
+    }
+
+    fn ended(dir: &RunDir) -> Run {
+        let state = RunState::Exited;
+        Run {
+            state,
+            ..dir.load().unwrap()
+        }
+    }
+
+    fn fed(bytes: &[u8]) -> Model {
+        let mut model = Model::new(SIZE, 1000).unwrap();
+        Decoder::default().push(bytes, |c, _| {
+            model.feed(c);
+        });
+        model
+    }
+
+    fn shown(bytes: &[u8]) -> String {
+        fed(bytes).dump()
+    }
+
+    fn seen(bytes: &[u8]) -> (Vec<String>, String) {
+        let mut model = fed(bytes);
+        model.cut();
+        model.seen()
+    }
+
+    #[test]
+    fn a_viewer_goes_on_where_the_screen_ends() {
+        for (whole, open) in [
+            (&b"text"[..], &b"\x1b[1;3"[..]),
+            (b"text", b"\x1b"),
+            (b"caf", b"\xc3"),
+            (b"text\x1b[m", b"\x1b]0;half a ti"),
+            (b"text\x1b]0;title\x1b\\", b""),
+        ] {
+            let all = [whole, open].concat();
+            let (_folder, dir, run) = console(&[&all]);
+            let screen = screen(&dir, &run, 100).unwrap();
+            assert_eq!(screen.offset, whole.len() as u64, "{all:?}");
+            assert_eq!(screen.size, SIZE);
+            assert_eq!(screen.data.to_lossy(), shown(whole));
+        }
+    }
+
+    #[test]
+    fn of_a_long_stream_the_end_is_shown_from_a_whole_line_on() {
+        let line = b"\x1b[32mone of very many lines\x1b[m\r\n";
+        let many = line.repeat(100);
+        let pieces = vec![many.as_slice(); 40];
+        let (_folder, dir, run) = console(&pieces);
+        assert!(run.sizes.tty > WINDOW);
+        let screen = screen(&dir, &run, 500).unwrap();
+        assert_eq!((screen.offset, screen.scrollback), (run.sizes.tty, 500));
+        let text = screen.data.to_lossy();
+        assert!(text.starts_with("\x1b[0;38;5;2mone of very many lines\x1b[m\r\n"));
+    }
+
+    #[test]
+    fn a_stream_without_lines_is_shown_too() {
+        let piece = vec![b'x'; 20_000];
+        let (_folder, dir, run) = console(&[&piece[..]; 5]);
+        let screen = screen(&dir, &run, 10).unwrap();
+        assert_eq!((screen.offset, screen.scrollback), (run.sizes.tty, 10));
+    }
+
+    #[test]
+    fn the_size_is_the_last_one_and_a_gap_is_passed_over() {
+        let (_folder, dir, _) = console(&[b"before\r\n"]);
+        let mut writer = RunWriter::open(&dir).unwrap();
+        let size = TerminalSize { cols: 90, rows: 30 };
+        writer.resize(size).unwrap();
+        writer.append(StreamName::Tty, &[b'a'; 2500]).unwrap();
+        writer
+            .append(StreamName::Tty, b"\x1b[H\x1b[2Jafter")
+            .unwrap();
+        std::fs::remove_file(dir.path().join("tty-000001.raw")).unwrap();
+        let run = ended(&dir);
+        let screen = screen(&dir, &run, 10).unwrap();
+        assert_eq!((screen.size, screen.offset), (size, run.sizes.tty));
+        assert!(screen.data.to_lossy().contains("after"));
+    }
+
+    #[test]
+    fn a_run_without_a_terminal_has_no_screen() {
+        let (_folder, dir, mut run) = console(&[b"x"]);
+        run.spec.pty = None;
+        let refused = screen(&dir, &run, 10).unwrap_err();
+        assert_eq!(refused.to_api().code, ErrorCode::Conflict);
+    }
+
+    proptest! {
+        #[test]
+        fn damage_never_panics_and_the_offset_is_in_the_stream(
+            bytes in prop::collection::vec(any::<u8>(), 0..3000), file in 0usize..2,
+            at in any::<prop::sample::Index>(), garbage in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let (_folder, dir, run) = console(&[b"first\r\n", &bytes, b"last"]);
+            let path = dir.path().join(["io.idx", "tty-000000.raw"][file]);
+            let mut stored = std::fs::read(&path).unwrap();
+            stored.truncate(at.index(stored.len() + 1));
+            stored.extend(&garbage);
+            std::fs::write(&path, stored).unwrap();
+            let screen = screen(&dir, &run, 10).unwrap();
+            prop_assert!(screen.offset <= run.sizes.tty);
+        }
+
+        #[test]
+        fn the_screen_and_what_follows_make_the_whole(
+            bytes in prop::collection::vec(
+                prop_oneof![any::<u8>(), prop::sample::select(b"\x1b[]0;1mHJK\x07\\\r\n".to_vec())], 0..300,
+            ), cut in any::<prop::sample::Index>(),
+        ) {
+            let cut = cut.index(bytes.len() + 1);
+            let (_folder, dir, run) = console(&[&bytes[..cut]]);
+            let screen = screen(&dir, &run, 1000).unwrap();
+            let rest = &bytes[usize::try_from(screen.offset).unwrap()..];
+            let again = [screen.data.as_bytes(), rest].concat();
+            prop_assert_eq!(seen(&again), seen(&bytes), "{} and {}", screen.data.to_lossy().escape_debug(), rest.escape_ascii());
         }
     }
 }

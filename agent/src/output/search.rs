@@ -291,3 +291,179 @@ impl Fed {
             .collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hpcclient_protocol::{Command, RunId, RunSpec, RunState};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::{RunWriter, Store};
+
+    fn made(pieces: &[(StreamName, &[u8])]) -> (tempfile::TempDir, RunDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("runs")).unwrap();
+        let spec = RunSpec::new(Command::Shell("true".into()));
+        let dir = store.create(RunId::random(), &spec, 7, "node").unwrap();
+        let mut writer = RunWriter::open(&dir).unwrap();
+        for (stream, bytes) in pieces {
+            writer.append(*stream, bytes).unwrap();
+        }
+        (folder, dir)
+    }
+
+    fn asked(pattern: &str) -> Question {
+        Question {
+            pattern: pattern.as_bytes().to_vec(),
+            fixed: false,
+            ignore_case: false,
+            stream: None,
+            limit: 100,
+        }
+    }
+
+    fn found(
+        dir: &RunDir,
+        question: Question,
+        limits: Limits,
+    ) -> Result<SearchResult, SearchError> {
+        let mut run = dir.load().unwrap();
+        run.state = RunState::Exited;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(search_within(dir, &run, question, (), limits))
+    }
+
+    fn places(result: &SearchResult) -> Vec<(StreamName, u64, u64, String)> {
+        let hits = result.hits.iter();
+        hits.map(|hit| (hit.stream, hit.line, hit.offset, hit.text.to_lossy()))
+            .collect()
+    }
+
+    const OUT: StreamName = StreamName::Stdout;
+
+    #[test]
+    fn lines_are_found_in_all_streams_with_their_places_and_times() {
+        let before = crate::clock::now_ms();
+        let (_folder, dir) = made(&[
+            (OUT, b"first\nan Err"),
+            (StreamName::Stderr, b"error: no -e\n"),
+            (OUT, b"or here\nlast error"),
+        ]);
+        let result = found(&dir, asked("[Ee]rror"), LIMITS).unwrap();
+        assert_eq!(
+            places(&result),
+            [
+                (OUT, 2, 6, "an Error here".into()),
+                (OUT, 3, 20, "last error".into()),
+                (StreamName::Stderr, 1, 0, "error: no -e".into()),
+            ]
+        );
+        assert!(result.cut.is_none() && result.hits.iter().all(|hit| hit.t_ms >= before));
+        let fixed = Question {
+            fixed: true,
+            ignore_case: true,
+            ..asked("ERROR: NO -E")
+        };
+        assert_eq!(places(&found(&dir, fixed, LIMITS).unwrap()).len(), 1);
+        let one = Question {
+            limit: 1,
+            ..asked("error|Error")
+        };
+        let result = found(&dir, one, LIMITS).unwrap();
+        assert_eq!((result.hits.len(), result.cut.is_some()), (1, true));
+        assert_eq!(
+            places(&found(&dir, asked("-e"), LIMITS).unwrap()).len(),
+            1,
+            "no option of grep"
+        );
+        assert_eq!(
+            found(&dir, asked("nowhere"), LIMITS).unwrap(),
+            SearchResult::default()
+        );
+    }
+
+    #[test]
+    fn a_bad_pattern_is_refused_in_the_words_of_grep() {
+        for pieces in [vec![], vec![(OUT, &b"text"[..])]] {
+            let (_folder, dir) = made(&pieces);
+            let refused = found(&dir, asked("a(b"), LIMITS).unwrap_err().to_api();
+            assert_eq!(refused.code, ErrorCode::BadRequest);
+            assert!(refused.message.contains("Unmatched ( or \\("), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_told() {
+        let long = vec![b'x'; 4 << 20];
+        let (_folder, dir) = made(&[(OUT, b"yes\n"), (OUT, &long), (OUT, b"\nyes\n")]);
+        let limits = Limits {
+            memory: 10 << 20,
+            ..LIMITS
+        };
+        let result = found(&dir, asked("yes"), limits).unwrap();
+        assert_eq!(
+            result.cut.as_deref(),
+            Some("a line is too long to be searched")
+        );
+        // With more room the line is passed, and when it matches it is cut.
+        let result = found(&dir, asked("^xxx|yes"), LIMITS).unwrap();
+        let lengths: Vec<_> = result
+            .hits
+            .iter()
+            .map(|hit| hit.text.as_bytes().len())
+            .collect();
+        assert_eq!((lengths, result.cut), (vec![3, 4096, 3], None));
+        let limits = Limits {
+            time: Duration::ZERO,
+            ..LIMITS
+        };
+        let result = found(&dir, asked("yes"), limits).unwrap();
+        assert!(result.cut.unwrap().contains("took longer"));
+    }
+
+    #[test]
+    fn parts_that_are_gone_end_lines_and_move_no_offset() {
+        let piece: Vec<u8> = (0..100)
+            .flat_map(|n| format!("line {n:04}\n").into_bytes())
+            .collect();
+        let pieces = [(OUT, piece.as_slice()); 4];
+        let (_folder, dir) = made(&pieces);
+        std::fs::remove_file(dir.path().join("out-000000.raw")).unwrap();
+        std::fs::remove_file(dir.path().join("out-000002.raw")).unwrap();
+        let result = found(&dir, asked("line 0042"), LIMITS).unwrap();
+        assert_eq!(
+            places(&result),
+            [
+                (OUT, 43, 1420, "line 0042".into()),
+                (OUT, 143, 3420, "line 0042".into()),
+            ]
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn damage_never_panics_and_hits_are_where_they_say(
+            file in 0usize..2, at in any::<prop::sample::Index>(), cut in any::<bool>(),
+            garbage in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let pieces = [(OUT, &b"a needle in hay\n"[..]); 30];
+            let (_folder, dir) = made(&pieces);
+            let path = dir.path().join(["io.idx", "out-000000.raw"][file]);
+            let mut stored = std::fs::read(&path).unwrap();
+            let at = at.index(stored.len() + 1);
+            if cut {
+                stored.truncate(at);
+            }
+            let end = stored.len().min(at + garbage.len());
+            stored[at..end].copy_from_slice(&garbage[..end - at]);
+            std::fs::write(&path, stored).unwrap();
+            for hit in found(&dir, asked("^a needle in hay$"), LIMITS).unwrap().hits {
+                prop_assert_eq!(hit.offset % 16, 0);
+            }
+        }
+    }
+}

@@ -29,6 +29,8 @@ const MAX_ROWS: u16 = 200;
 const MAX_HISTORY: usize = 2 << 20;
 /// The longest sequence that is looked at.
 const MAX_SEQUENCE: usize = 256;
+/// The most control characters in a sequence.
+const MAX_CONTROLS: usize = 4096;
 
 /// One terminal.
 pub(super) struct Model {
@@ -37,8 +39,21 @@ pub(super) struct Model {
     escapes: Escapes,
     /// The sequence so far.
     pending: String,
+    /// Control characters that stand in it.
+    controls: String,
     modes: Modes,
     history: History,
+}
+
+/// Where a stream can be cut so that both sides are whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edge {
+    /// Nowhere here.
+    Inside,
+    /// Before the character.
+    Before,
+    /// After it.
+    After,
 }
 
 impl Model {
@@ -50,6 +65,7 @@ impl Model {
             terminal: Terminal::new(cols, rows).ok()?,
             escapes: Escapes::default(),
             pending: String::new(),
+            controls: String::new(),
             modes: Modes::default(),
             history: History {
                 limit: lines,
@@ -81,32 +97,50 @@ impl Model {
     pub(super) fn cut(&mut self) {
         self.escapes = Escapes::default();
         self.pending.clear();
+        self.controls.clear();
     }
 
-    /// Takes a character, and says whether no sequence is open after it.
-    pub(super) fn feed(&mut self, c: char) -> bool {
-        match self.escapes.next(c) {
-            Part::Text if c.width() == Some(0) => {}
-            Part::Text => self.pass(c),
-            // In the middle of a sequence it counts before it, as with a real terminal.
-            Part::Control => self.control(c),
-            Part::Inside => {
-                if matches!(c, '\u{1b}' | '\u{80}'..='\u{9f}') {
-                    self.pending.clear();
-                }
-                if self.pending.len() < MAX_SEQUENCE {
-                    self.pending.push(c);
-                }
+    /// Takes a character, and says where the stream can be cut there.
+    pub(super) fn feed(&mut self, c: char) -> Edge {
+        match (self.escapes.next(c), self.escapes) {
+            (Part::Text, _) if c.width() == Some(0) => Edge::After,
+            (Part::Text, _) | (Part::Control, Escapes::Ground) => {
+                self.pass(c);
+                Edge::After
             }
-            Part::End => self.sequence(c),
+            // A terminal does it at once, in the middle of a sequence. Here it waits, so that nothing of a sequence that
+            // a viewer will see whole is done already.
+            (Part::Control, _) => {
+                if self.controls.len() < MAX_CONTROLS {
+                    self.controls.push(c);
+                }
+                Edge::Inside
+            }
+            (Part::Inside, _) => self.inside(c),
+            (Part::End, _) => {
+                self.controls();
+                self.sequence(c);
+                Edge::After
+            }
         }
-        self.escapes == Escapes::Ground
     }
 
-    fn control(&mut self, c: char) {
-        if let Some(function) = Parser::new().feed(c) {
-            self.apply(function);
+    fn inside(&mut self, c: char) -> Edge {
+        let starts = matches!(c, '\u{1b}' | '\u{80}'..='\u{9f}');
+        if starts {
+            // What was open ends without an effect.
+            self.pending.clear();
+            self.controls();
         }
+        if self.pending.len() < MAX_SEQUENCE {
+            self.pending.push(c);
+        }
+        if starts { Edge::Before } else { Edge::Inside }
+    }
+
+    fn controls(&mut self) {
+        let controls = std::mem::take(&mut self.controls);
+        controls.chars().for_each(|c| self.pass(c));
     }
 
     fn sequence(&mut self, last: char) {
@@ -168,6 +202,25 @@ impl Model {
     }
 }
 
+#[cfg(test)]
+impl Model {
+    pub(super) fn feed_all(&mut self, text: &str) {
+        for c in text.chars() {
+            self.feed(c);
+        }
+    }
+
+    /// Returns the lines above the screen without the blanks at their ends, and the rest.
+    pub(super) fn seen(&self) -> (Vec<String>, String) {
+        let above = self.history.lines.iter();
+        let above = above.map(|line| line.text.trim_end().to_owned());
+        (
+            above.collect(),
+            self.terminal.dump() + &self.modes.to_sequences(),
+        )
+    }
+}
+
 fn clamped(size: TerminalSize) -> (usize, usize) {
     (
         usize::from(size.cols.clamp(1, MAX_COLS)),
@@ -198,9 +251,14 @@ impl History {
 
     fn to_sequences(&self, rows: usize) -> String {
         let mut data = String::with_capacity(self.bytes + 2 * (self.lines.len() + rows));
-        for (n, line) in self.lines.iter().enumerate() {
-            data.push_str(&line.text);
-            if !line.wrapped || n + 1 == self.lines.len() {
+        let mut lines = self.lines.iter().peekable();
+        while let Some(line) = lines.next() {
+            // What scrolled back may have come between a line and what went on with it.
+            let goes_on = lines.peek().is_some_and(|next| !next.text.is_empty());
+            if line.wrapped && goes_on {
+                data.push_str(&line.text);
+            } else {
+                data.push_str(line.text.trim_end_matches(' '));
                 data.push_str("\r\n");
             }
         }
@@ -284,4 +342,179 @@ fn push_pen(text: &mut String, pen: &Pen) {
         }
     }
     text.push('m');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SIZE: TerminalSize = TerminalSize { cols: 12, rows: 4 };
+
+    fn fed(text: &str) -> Model {
+        let mut model = Model::new(SIZE, 50).unwrap();
+        model.feed_all(text);
+        model
+    }
+
+    fn text(model: &Model) -> Vec<String> {
+        let lines = model.terminal.screen().visible_lines();
+        lines
+            .map(|line| line.text().trim_end().to_owned())
+            .collect()
+    }
+
+    /// A fresh terminal that is fed the dump is as this one, and goes on as this one.
+    fn is_restored(mut model: Model, then: &str) {
+        // A viewer gets what is open from the stream.
+        model.cut();
+        let dump = model.dump();
+        let mut again = Model::new(model.size(), 50).unwrap();
+        again.feed_all(&dump);
+        assert_eq!(again.pending, "", "{dump:?}");
+        for n in 0..2 {
+            let cells = |model: &Model| -> Vec<_> {
+                let screen = model.terminal.screen();
+                screen
+                    .visible_lines()
+                    .map(|line| line.cells().to_vec())
+                    .collect()
+            };
+            assert_eq!(cells(&again), cells(&model), "step {n} after {dump:?}");
+            assert_eq!(again.terminal.cursor(), model.terminal.cursor(), "{dump:?}");
+            assert_eq!(again.terminal.dump(), model.terminal.dump());
+            assert_eq!(again.modes, model.modes);
+            assert_eq!(
+                again.terminal.cursor_key_app_mode(),
+                model.terminal.cursor_key_app_mode()
+            );
+            if n == 0 {
+                assert_eq!(again.history.lines.len(), model.history.lines.len());
+                for (again, model) in again.history.lines.iter().zip(&model.history.lines) {
+                    assert_eq!(again.text.trim_end(), model.text.trim_end());
+                }
+                for model in [&mut model, &mut again] {
+                    model.feed_all(then);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_programs_do_comes_back() {
+        for written in [
+            "one\r\ntwo\r\nthree\r\nfour\r\nfive\r\nsix",
+            "a line that is longer than the screen\r\n$ ",
+            "\x1b[1;31mred\x1b[38;5;200mpink\x1b[48;2;1;2;3mtrue\x1b[m \x1b[7mx",
+            "shell\r\n$ vi\x1b[?1049h\x1b[?1h\x1b=\x1b[H\x1b[2Jfile\x1b[2;3H",
+            "shell\x1b[?47hother",
+            "\x1b[2;3r\x1b[?6h\x1b[2;2Hx\x1b[?25l",
+            "\x1b[?2004h\x1b[?1002;1006h$ ",
+            "\u{4f60}\u{597d}\u{ff01}\u{4f60}\u{597d}\u{ff01}\u{4f60}",
+            "\x1b(0lqk\x1b(Bx\x0eq\x0f",
+            "ab\x1b7\x1b[4;5Hcd",
+            "exactly full\r\nexactly full",
+            "\x1b[4 q\x1b[4hins",
+        ] {
+            for then in ["", "Z\r\nY\x1b8X\x1b[?1049lW", "\n\n\n\n\nV\x1b[?1lU"] {
+                is_restored(fed(written), then);
+            }
+        }
+    }
+
+    #[test]
+    fn the_lines_above_are_as_many_as_asked_for_and_with_their_colours() {
+        let model = fed(&(0..100)
+            .map(|n| format!("\x1b[3{}mline {n}\x1b[m\r\n", n % 8))
+            .collect::<String>());
+        assert_eq!(model.scrollback(), 50);
+        assert!(model.history.lines[0].text.contains("line 47"));
+        assert!(model.history.lines[0].text.starts_with("\x1b[0;38;5;7m"));
+        assert_eq!(text(&model), ["line 97", "line 98", "line 99", ""]);
+        assert_eq!(fed("a\r\nb\r\nc\r\nd\r\ne\x1b[3J").scrollback(), 0);
+    }
+
+    #[test]
+    fn what_asks_or_changes_a_viewers_terminal_is_not_in_the_dump() {
+        let asked = "\x1b[c\x1b[>c\x1b[6n\x1b[?1$p\x1b]0;title\x07\x1b]52;c;?\x07\x1b]10;?\x1b\\\x1bP+q544e\x1b\\\x05\
+            \x1b[21t\x1b[8;400;400t\x1b[?1004h\x1bZ\x1b[18t\u{9b}5n";
+        let model = fed(&format!("a{asked}b"));
+        assert_eq!(model.size(), SIZE);
+        let dump = model.dump();
+        assert!(dump.starts_with("ab"), "{dump:?}");
+        assert!(
+            !dump.contains(['\x07', ']', 'n', 'c', 't', 'P', 'Z', '\x05']),
+            "{dump:?}"
+        );
+    }
+
+    #[test]
+    fn accents_take_no_cell_and_a_hostile_size_no_memory() {
+        assert_eq!(text(&fed("cafe\u{301}!"))[0], "cafe!");
+        let mut model = fed("x");
+        model.resize(TerminalSize {
+            cols: 65_535,
+            rows: 65_535,
+        });
+        assert_eq!(
+            model.size(),
+            TerminalSize {
+                cols: MAX_COLS,
+                rows: MAX_ROWS
+            }
+        );
+        model.resize(TerminalSize { cols: 0, rows: 0 });
+        assert_eq!(model.size(), TerminalSize { cols: 1, rows: 1 });
+    }
+
+    /// Characters and the beginnings and ends of sequences, so that whole ones are common.
+    fn written() -> impl Strategy<Value = String> {
+        let numbers = prop_oneof![
+            0u32..9,
+            Just(47),
+            Just(1047),
+            Just(1049),
+            Just(2004),
+            Just(99_999)
+        ];
+        let sequence = (
+            "[\\[(#]?",
+            "[?>!]?",
+            prop::collection::vec(numbers, 0..3),
+            "[ -~]",
+        )
+            .prop_map(|(start, mark, numbers, end)| {
+                let numbers: Vec<_> = numbers.iter().map(u32::to_string).collect();
+                format!("\x1b{start}{mark}{}{end}", numbers.join(";"))
+            });
+        let piece = prop_oneof![
+            4 => "[a-z \u{4f60}\u{301}]{0,20}".prop_map(String::from),
+            4 => sequence,
+            2 => prop::sample::select(vec!["\r\n", "\n", "\r", "\x08", "\t", "\x0e", "\x1b7", "\x1b8", "\x1bM"])
+                .prop_map(String::from),
+            1 => any::<String>(),
+        ];
+        prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_written_a_fresh_terminal_becomes_the_same(first in written(), then in written()) {
+            is_restored(fed(&first), &then);
+        }
+
+        #[test]
+        fn sizes_change_without_panic(
+            steps in prop::collection::vec((written(), 0u16..30, 0u16..10), 0..6),
+        ) {
+            let mut model = Model::new(SIZE, 50).unwrap();
+            for (text, cols, rows) in steps {
+                model.feed_all(&text);
+                model.resize(TerminalSize { cols, rows });
+                prop_assert!(model.scrollback() <= 50);
+                drop(model.dump());
+            }
+        }
+    }
 }

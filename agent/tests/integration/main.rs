@@ -16,6 +16,8 @@ mod node;
 #[cfg(test)]
 mod nodes;
 #[cfg(test)]
+mod output;
+#[cfg(test)]
 mod security;
 #[cfg(test)]
 mod survival;
