@@ -307,7 +307,11 @@ mod tests {
         let dir = store.create(RunId::random(), &spec, 7, "node").unwrap();
         let mut writer = RunWriter::open(&dir).unwrap();
         for (stream, bytes) in pieces {
-            writer.append(*stream, bytes).unwrap();
+            for bytes in bytes.chunks(4000) {
+                writer.append(*stream, bytes).unwrap();
+                // A test need not wait for the disk.
+                drop(writer.take_unsynced());
+            }
         }
         (folder, dir)
     }
