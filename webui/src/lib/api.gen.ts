@@ -121,6 +121,23 @@ export interface paths {
     patch?: never;
     trace?: never;
   };
+  '/v1/runs/{id}/export': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** What is stored of a run's output now, as a file. */
+    get: operations['exportRun'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   '/v1/runs/{id}/kill': {
     parameters: {
       query?: never;
@@ -149,6 +166,40 @@ export interface paths {
     put?: never;
     /** Changes the size of a run's terminal. */
     post: operations['resizeTerminal'];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/screen': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** What brings a fresh terminal to a console's state, made of the last 4 MiB that it wrote. */
+    get: operations['readScreen'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/search': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** The lines of a run's stored output that match, found by the node's `grep`. */
+    get: operations['searchRun'];
+    put?: never;
+    post?: never;
     delete?: never;
     options?: never;
     head?: never;
@@ -783,6 +834,61 @@ export interface components {
       /** @description What its server answered: a version. */
       version?: string | null;
     };
+    /** @description The answer of `GET /v1/runs/{id}/screen`: a console as it looks at an offset. */
+    Screen: {
+      /**
+       * @description What brings a fresh terminal of that size to this state: lines scrolled off, the screen, colours, modes, the
+       *     cursor. It asks the terminal nothing.
+       */
+      data: components['schemas']['ByteString'];
+      /**
+       * Format: int64
+       * @description The offset in the `tty` stream: follow the run from here.
+       */
+      offset: number;
+      /**
+       * Format: int32
+       * @description How many lines lie above the screen in `data`.
+       */
+      scrollback: number;
+      /** @description The terminal's size there. */
+      size: components['schemas']['TerminalSize'];
+    };
+    /** @description One line that matches. */
+    SearchHit: {
+      /**
+       * Format: int64
+       * @description The number of the line among those that are kept, from 1.
+       */
+      line: number;
+      /**
+       * Format: int64
+       * @description The offset of the line's first byte in the stream.
+       */
+      offset: number;
+      /** @description The stream. */
+      stream: components['schemas']['StreamName'];
+      /**
+       * Format: int64
+       * @description When that byte was written, in milliseconds since 1970.
+       */
+      tMs: number;
+      /** @description The line, cut when it is long. */
+      text: components['schemas']['ByteString'];
+    };
+    /** @description The answer of `GET /v1/runs/{id}/search`. */
+    SearchResult: {
+      /**
+       * @description Whether a limit ended the search before the end of the output, and which.
+       * @default null
+       */
+      cut: string | null;
+      /**
+       * @description The lines that match, in the order of the stream.
+       * @default []
+       */
+      hits: components['schemas']['SearchHit'][];
+    };
     /** @description Names one session (a notebook's shell): 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot. */
     SessionId: string;
     /** @description The body of `POST /v1/runs/{id}/signal`. */
@@ -819,6 +925,11 @@ export interface components {
        */
       endRuns: boolean;
     };
+    /**
+     * @description One of a run's streams.
+     * @enum {string}
+     */
+    StreamName: 'stdout' | 'stderr' | 'tty';
     /** @description The sizes of a run's streams, in bytes. */
     StreamSizes: {
       /**
@@ -1201,6 +1312,48 @@ export interface operations {
       };
     };
   };
+  exportRun: {
+    parameters: {
+      query?: {
+        /** @description The bytes, text without escape sequences, or an asciicast v2 recording of a console. */
+        as?: 'raw' | 'text' | 'cast';
+        /** @description Which stream; without it all of them in the order of writing. */
+        stream?: components['schemas']['StreamName'];
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
   killRun: {
     parameters: {
       query?: never;
@@ -1261,6 +1414,110 @@ export interface operations {
       };
     };
   };
+  readScreen: {
+    parameters: {
+      query?: {
+        /** @description How many lines above the screen, at most 10000; without it 1000. */
+        lines?: number;
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Screen'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      503: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  searchRun: {
+    parameters: {
+      query: {
+        /** @description An extended regular expression, as `grep -E` has it. */
+        pattern: string;
+        /** @description In which stream; without it in each. */
+        stream?: components['schemas']['StreamName'];
+        /** @description Whether the pattern is plain text. */
+        fixed?: boolean;
+        /** @description Whether small and capital letters are the same. */
+        ignoreCase?: boolean;
+        /** @description How many lines, at most 1000. */
+        limit?: number;
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['SearchResult'];
+        };
+      };
+      400: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      503: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
   signalRun: {
     parameters: {
       query?: never;
@@ -1299,8 +1556,18 @@ export interface operations {
       query?: {
         /** @description The offset to start at. */
         from?: number;
+        /** @description The offset to end before. */
+        to?: number;
         /** @description Whether to wait for the run's end. */
         follow?: boolean;
+        /** @description End after so many lines. */
+        head?: number;
+        /** @description Start at the last so many lines. */
+        tail?: number;
+        /** @description Start at what was written then, in milliseconds since 1970 by the node's clock. */
+        since?: number;
+        /** @description End with what was written then. */
+        until?: number;
       };
       header?: never;
       path: {
@@ -1316,6 +1583,14 @@ export interface operations {
         };
         content: {
           'application/octet-stream': unknown;
+        };
+      };
+      400: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
         };
       };
       416: {
@@ -1373,8 +1648,18 @@ export interface operations {
       query?: {
         /** @description The offset to start at. */
         from?: number;
+        /** @description The offset to end before. */
+        to?: number;
         /** @description Whether to wait for the run's end. */
         follow?: boolean;
+        /** @description End after so many lines. */
+        head?: number;
+        /** @description Start at the last so many lines. */
+        tail?: number;
+        /** @description Start at what was written then, in milliseconds since 1970 by the node's clock. */
+        since?: number;
+        /** @description End with what was written then. */
+        until?: number;
       };
       header?: never;
       path: {
@@ -1390,6 +1675,14 @@ export interface operations {
         };
         content: {
           'application/octet-stream': unknown;
+        };
+      };
+      400: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
         };
       };
       416: {
@@ -1413,6 +1706,8 @@ export interface operations {
         tty?: number;
         /** @description Whether to wait for the run's end. */
         follow?: boolean;
+        /** @description Start at the last so many lines of each stream, where that is behind its offset. */
+        tail?: number;
       };
       header?: never;
       path: {
@@ -1453,8 +1748,18 @@ export interface operations {
       query?: {
         /** @description The offset to start at. */
         from?: number;
+        /** @description The offset to end before. */
+        to?: number;
         /** @description Whether to wait for the run's end. */
         follow?: boolean;
+        /** @description End after so many lines. */
+        head?: number;
+        /** @description Start at the last so many lines. */
+        tail?: number;
+        /** @description Start at what was written then, in milliseconds since 1970 by the node's clock. */
+        since?: number;
+        /** @description End with what was written then. */
+        until?: number;
       };
       header?: never;
       path: {
@@ -1470,6 +1775,14 @@ export interface operations {
         };
         content: {
           'application/octet-stream': unknown;
+        };
+      };
+      400: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
         };
       };
       416: {
