@@ -6,12 +6,15 @@
 //! Not here: connections (`serve`), what requests do (`runs`, `files`, `ui`).
 
 mod events;
+mod export;
 pub mod failure;
 mod files;
 mod live;
 mod node;
 mod range;
 mod runs;
+mod screen;
+mod search;
 mod sessions;
 mod status;
 mod stop;
@@ -62,6 +65,9 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(node::router())
         .merge(runs::router())
         .merge(streams::router())
+        .merge(search::router())
+        .merge(export::router())
+        .merge(screen::router())
         .merge(sessions::router())
         .merge(events::router())
         .merge(live::router())

@@ -11,6 +11,7 @@ pub mod http;
 pub mod log;
 pub mod media;
 pub mod node;
+pub mod output;
 pub mod place;
 pub mod presence;
 pub mod runs;

@@ -216,6 +216,18 @@ impl Runs {
         Ok(Follower::stored(run, reader))
     }
 
+    /// Returns where a run is stored, and the run: for what is asked of its stored output.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub async fn folder(&self, id: RunId) -> Result<(RunDir, Run), RunError> {
+        let live = self.live(id);
+        match live.as_ref().and_then(|live| Some((live, live.dir()?))) {
+            Some((live, dir)) => Ok((dir.clone(), live.to_run())),
+            None => self.stored(id).await,
+        }
+    }
+
     /// Returns the environment of the user's login shell, and waits until it is known.
     pub async fn login_environment(&self) -> Arc<Variables> {
         self.0.environment.login().await

@@ -29,6 +29,7 @@ struct Inner {
     runs: Runs,
     presence: Presence,
     viewers: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
     tracker: TaskTracker,
     stopping: CancellationToken,
     leave_nothing: AtomicBool,
@@ -53,6 +54,7 @@ impl AppState {
             runs,
             presence: Presence::default(),
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
+            readers: Arc::new(Semaphore::new(MAX_READERS)),
             tracker,
             stopping,
             leave_nothing: AtomicBool::new(false),
@@ -113,6 +115,12 @@ impl AppState {
         MAX_VIEWERS.saturating_sub(self.0.viewers.available_permits())
     }
 
+    /// Returns the places for searches and screens, which read much of what is stored.
+    #[must_use]
+    pub fn readers(&self) -> &Arc<Semaphore> {
+        &self.0.readers
+    }
+
     /// Returns where tasks are started, so that a stop can wait for them.
     #[must_use]
     pub fn tracker(&self) -> &TaskTracker {
@@ -142,3 +150,6 @@ impl AppState {
 
 /// A browser opens a few; each costs some ten kilobytes.
 const MAX_VIEWERS: usize = 128;
+
+/// Each holds a thread of the few, and a processor of a node that others use too.
+const MAX_READERS: usize = 2;

@@ -15,6 +15,7 @@ mod marks;
 mod reader;
 mod record;
 mod recover;
+mod seek;
 mod segment;
 mod tail;
 mod unsynced;

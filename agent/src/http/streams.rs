@@ -3,11 +3,12 @@
 //! Called for `GET …/stream`, `GET …/stdout` and its like, and `PUT …?stream=true`. The body is
 //! made as fast as the client takes it: nothing is read ahead of that but one chunk.
 //! Invariants: a body that could not be read to its end is cut, so that nobody takes it for whole.
+//! Not here: finding the last lines or a time (`store::seek`).
 
 use axum::{
     body::{Body, Bytes},
     extract::{Path, Query, State, rejection::QueryRejection},
-    http::header,
+    http::{HeaderName, header},
     response::{IntoResponse, Response},
 };
 use bytes::BytesMut;
@@ -21,7 +22,10 @@ use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{AppState, failure::Failure};
-use crate::runs::{Follower, Mode, Start};
+use crate::{
+    runs::{Follower, Mode, RunError, Start},
+    store::StoreError,
+};
 
 /// Returns the routes of this file.
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -44,6 +48,8 @@ struct FramesQuery {
     tty: u64,
     /// Whether to wait for the run's end.
     follow: bool,
+    /// Start at the last so many lines of each stream, where that is behind its offset.
+    tail: Option<u64>,
 }
 
 impl Default for FramesQuery {
@@ -53,6 +59,7 @@ impl Default for FramesQuery {
             stderr: 0,
             tty: 0,
             follow: true,
+            tail: None,
         }
     }
 }
@@ -63,8 +70,18 @@ impl Default for FramesQuery {
 struct RawQuery {
     /// The offset to start at.
     from: u64,
+    /// The offset to end before.
+    to: Option<u64>,
     /// Whether to wait for the run's end.
     follow: bool,
+    /// End after so many lines.
+    head: Option<u64>,
+    /// Start at the last so many lines.
+    tail: Option<u64>,
+    /// Start at what was written then, in milliseconds since 1970 by the node's clock.
+    since: Option<u64>,
+    /// End with what was written then.
+    until: Option<u64>,
 }
 
 /// A run's output as frames, in the order of writing.
@@ -80,25 +97,45 @@ async fn frames(
     Path(id): Path<String>,
     query: Result<Query<FramesQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Query(FramesQuery {
+    let (id, Query(query)) = (id.parse()?, query?);
+    let FramesQuery {
         stdout,
         stderr,
         tty,
         follow,
-    }) = query?;
-    let from = Start::At(StreamSizes {
+        tail,
+    } = query;
+    let mut from = StreamSizes {
         stdout,
         stderr,
         tty,
-    });
-    let follower = state.runs().follow(id.parse()?, from, mode(follow)).await?;
+    };
+    if let Some(lines) = tail {
+        let (dir, run) = state.runs().folder(id).await?;
+        from = blocking(move || {
+            let last = |stream, size| dir.last_lines(stream, lines, size);
+            Ok(StreamSizes {
+                stdout: stdout.max(last(StreamName::Stdout, run.sizes.stdout)?),
+                stderr: stderr.max(last(StreamName::Stderr, run.sizes.stderr)?),
+                tty: tty.max(last(StreamName::Tty, run.sizes.tty)?),
+            })
+        })
+        .await?;
+    }
+    let follower = state
+        .runs()
+        .follow(id, Start::At(from), mode(follow))
+        .await?;
     Ok(frames_body(follower, &state))
 }
 
 /// The bytes of stdout.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/stdout", operation_id = "readStdout", params(("id" = String, Path), RawQuery),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 416, body = ApiError))
+    responses(
+        (status = 200, content_type = "application/octet-stream"), (status = 400, body = ApiError),
+        (status = 416, body = ApiError)
+    )
 )]
 async fn stdout(
     State(state): State<AppState>,
@@ -111,7 +148,10 @@ async fn stdout(
 /// The bytes of stderr.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/stderr", operation_id = "readStderr", params(("id" = String, Path), RawQuery),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 416, body = ApiError))
+    responses(
+        (status = 200, content_type = "application/octet-stream"), (status = 400, body = ApiError),
+        (status = 416, body = ApiError)
+    )
 )]
 async fn stderr(
     State(state): State<AppState>,
@@ -124,7 +164,10 @@ async fn stderr(
 /// The bytes of a console.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/tty", operation_id = "readTty", params(("id" = String, Path), RawQuery),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 416, body = ApiError))
+    responses(
+        (status = 200, content_type = "application/octet-stream"), (status = 400, body = ApiError),
+        (status = 416, body = ApiError)
+    )
 )]
 async fn tty(
     State(state): State<AppState>,
@@ -140,26 +183,88 @@ async fn raw(
     name: StreamName,
     query: RawQuery,
 ) -> Result<Response, Failure> {
-    let from = Start::In(name, query.from);
-    let follower = state.runs().follow(id, from, mode(query.follow)).await?;
-    let body = body(follower, state.stopping(), move |chunk| {
-        bytes_of(name, &chunk)
-    });
-    // A command may print anything: no browser may take it for a page of ours.
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "sandbox; default-src 'none'",
-        ),
-    ];
-    Ok((headers, body).into_response())
+    if query.follow && query.until.is_some() {
+        return Err(Failure::bad_request(
+            "`until` ends what `follow` waits for: leave one out",
+        ));
+    }
+    let mode = mode(query.follow);
+    let part = part(state, id, name, query).await?;
+    let from = Start::In(name, part.from);
+    let follower = state.runs().follow(id, from, mode).await?;
+    let mut raw = part.raw(name);
+    let body = body(follower, state.stopping(), move |chunk| raw.take(&chunk));
+    let headers = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((headers, UNTRUSTED, body).into_response())
+}
+
+/// A command may print anything: no browser may take it for a page of ours.
+pub(super) const UNTRUSTED: [(HeaderName, &str); 2] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "sandbox; default-src 'none'",
+    ),
+];
+
+/// Which part of a stream is asked for.
+struct Part {
+    from: u64,
+    to: u64,
+    head: Option<u64>,
+}
+
+/// Finds the part of a stream that a query means.
+async fn part(
+    state: &AppState,
+    id: RunId,
+    name: StreamName,
+    query: RawQuery,
+) -> Result<Part, Failure> {
+    let RawQuery {
+        from,
+        to,
+        head,
+        tail,
+        since,
+        until,
+        ..
+    } = query;
+    let to = to.unwrap_or(u64::MAX);
+    if tail.is_none() && since.is_none() && until.is_none() {
+        return Ok(Part { from, to, head });
+    }
+    let (dir, run) = state.runs().folder(id).await?;
+    let size = match name {
+        StreamName::Stdout => run.sizes.stdout,
+        StreamName::Stderr => run.sizes.stderr,
+        StreamName::Tty => run.sizes.tty,
+    };
+    blocking(move || {
+        let (mut from, mut to) = (from, to);
+        if since.is_some() || until.is_some() {
+            let span = dir.span(name, since, until)?;
+            (from, to) = (from.max(span.0), to.min(span.1));
+        }
+        if let Some(lines) = tail {
+            from = from.max(dir.last_lines(name, lines, size.min(to))?);
+        }
+        Ok(Part { from, to, head })
+    })
+    .await
+}
+
+/// Reads the store where it holds nobody up.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|_| RunError::Stopping)??)
 }
 
 /// Returns a follower's frames as a response.
 pub(super) fn frames_body(follower: Follower, state: &AppState) -> Response {
-    let body = body(follower, state.stopping(), Ok);
+    let body = body(follower, state.stopping(), |chunk| Ok((chunk, false)));
     ([(header::CONTENT_TYPE, FRAMES_CONTENT_TYPE)], body).into_response()
 }
 
@@ -167,56 +272,98 @@ const fn mode(follow: bool) -> Mode {
     if follow { Mode::Follow } else { Mode::Stored }
 }
 
+/// What a chunk of frames becomes, and whether it is the last.
+type Shaped = std::io::Result<(Bytes, bool)>;
+
 fn body(
     follower: Follower,
     stopping: &CancellationToken,
-    shape: impl Fn(Bytes) -> std::io::Result<Bytes> + Send + Sync + 'static,
+    shape: impl FnMut(Bytes) -> Shaped + Send + 'static,
 ) -> Body {
-    let start = Some((follower, stopping.clone()));
-    let shape = std::sync::Arc::new(shape);
-    Body::from_stream(stream::unfold(start, move |place| {
-        let shape = std::sync::Arc::clone(&shape);
-        async move {
-            let (mut follower, stopping) = place?;
-            loop {
-                let cut = std::io::Error::other("the agent is stopping");
-                let next = match stopping.run_until_cancelled(follower.chunk()).await {
-                    Some(Ok(next)) => next?,
-                    Some(Err(error)) => {
-                        tracing::warn!(%error, "a stream was cut");
-                        return Some((Err(std::io::Error::other(error)), None));
-                    }
-                    None => return Some((Err(cut), None)),
-                };
-                let chunk;
-                (chunk, follower) = next;
-                match shape(chunk) {
-                    Ok(chunk) if chunk.is_empty() => {}
-                    Ok(chunk) => return Some((Ok(chunk), Some((follower, stopping)))),
-                    Err(error) => return Some((Err(error), None)),
+    let start = Some((follower, shape, stopping.clone()));
+    Body::from_stream(stream::unfold(start, move |place| async move {
+        let (mut follower, mut shape, stopping) = place?;
+        loop {
+            let cut = std::io::Error::other("the agent is stopping");
+            let next = match stopping.run_until_cancelled(follower.chunk()).await {
+                Some(Ok(next)) => next?,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a stream was cut");
+                    return Some((Err(std::io::Error::other(error)), None));
                 }
+                None => return Some((Err(cut), None)),
+            };
+            let chunk;
+            (chunk, follower) = next;
+            match shape(chunk) {
+                Ok((chunk, true)) => return Some((Ok(chunk), None)),
+                Ok((chunk, false)) if chunk.is_empty() => {}
+                Ok((chunk, false)) => return Some((Ok(chunk), Some((follower, shape, stopping)))),
+                Err(error) => return Some((Err(error), None)),
             }
         }
     }))
 }
 
-/// Returns the bytes of one stream in a chunk of whole frames.
-fn bytes_of(name: StreamName, chunk: &[u8]) -> std::io::Result<Bytes> {
-    let (mut decoder, mut bytes) = (FrameDecoder::default(), BytesMut::new());
-    decoder.push(chunk);
-    while let Some(frame) = decoder.next_frame().map_err(std::io::Error::other)? {
-        match frame {
-            Frame::Data {
-                stream,
-                bytes: data,
-                ..
-            } if stream == name => bytes.extend_from_slice(&data),
-            // Raw bytes cannot say that some are missing.
-            Frame::Gap { stream, .. } if stream == name => {
-                return Err(std::io::Error::other("bytes of this stream are gone"));
-            }
-            _ => {}
+impl Part {
+    const fn raw(&self, stream: StreamName) -> Raw {
+        Raw {
+            stream,
+            to: self.to,
+            lines: self.head,
         }
     }
-    Ok(bytes.freeze())
+}
+
+/// Makes raw bytes of one stream's frames, up to an offset or a number of lines.
+struct Raw {
+    stream: StreamName,
+    to: u64,
+    lines: Option<u64>,
+}
+
+impl Raw {
+    fn take(&mut self, chunk: &[u8]) -> Shaped {
+        let (mut decoder, mut bytes) = (FrameDecoder::default(), BytesMut::new());
+        let mut is_last = self.lines == Some(0);
+        decoder.push(chunk);
+        while !is_last && let Some(frame) = decoder.next_frame().map_err(std::io::Error::other)? {
+            match frame {
+                Frame::Data {
+                    stream,
+                    offset,
+                    bytes: data,
+                } if stream == self.stream => {
+                    let room = usize::try_from(self.to.saturating_sub(offset));
+                    let mut end = data.len().min(room.unwrap_or(usize::MAX));
+                    is_last = offset + data.len() as u64 >= self.to;
+                    if let Some(after) = self.count(data.get(..end).unwrap_or_default()) {
+                        (end, is_last) = (after, true);
+                    }
+                    bytes.extend_from_slice(data.get(..end).unwrap_or_default());
+                }
+                // Raw bytes cannot say that some are missing.
+                Frame::Gap { stream, offset, .. } if stream == self.stream => {
+                    if offset >= self.to {
+                        return Ok((bytes.freeze(), true));
+                    }
+                    return Err(std::io::Error::other("bytes of this stream are gone"));
+                }
+                _ => {}
+            }
+        }
+        Ok((bytes.freeze(), is_last))
+    }
+
+    /// Counts lines, and returns where the last one that is asked for ends.
+    fn count(&mut self, data: &[u8]) -> Option<usize> {
+        let lines = self.lines.as_mut()?;
+        for (n, _) in data.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+            *lines -= 1;
+            if *lines == 0 {
+                return Some(n + 1);
+            }
+        }
+        None
+    }
 }

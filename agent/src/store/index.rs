@@ -146,11 +146,12 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    pub(super) fn new(folder: &Path) -> Self {
+    /// Starts at the record that starts `at` in the file.
+    pub(super) fn new(folder: &Path, at: u64) -> Self {
         Self {
             path: folder.join(FILE_NAME),
             file: None,
-            at: 0,
+            at,
             block: Vec::new(),
             used: 0,
         }
@@ -204,32 +205,73 @@ impl Cursor {
     }
 }
 
+/// Walks what the index holds now backwards, from its end.
+#[derive(Debug)]
+pub(super) struct Backwards {
+    path: PathBuf,
+    file: Option<File>,
+    /// Where the block starts in the file.
+    start: u64,
+    /// What of it was not handed out.
+    block: Vec<u8>,
+}
+
+impl Backwards {
+    pub(super) fn new(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(FILE_NAME);
+        let (file, start) = match File::open(&path) {
+            Ok(file) => {
+                let end = whole(&file, &path)?;
+                (Some(file), end)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, 0),
+            Err(source) => return Err(StoreError::io("open", &path, source)),
+        };
+        Ok(Self {
+            path,
+            file,
+            start,
+            block: vec![],
+        })
+    }
+
+    /// Returns the record before the last one, and where it starts in the file. Bad ones are passed over.
+    pub(super) fn next(&mut self) -> Result<Option<(u64, Entry)>, StoreError> {
+        loop {
+            while let Some(left) = self.block.len().checked_sub(RECORD) {
+                let entry = self.block.get(left..).and_then(Entry::parse);
+                self.block.truncate(left);
+                if let Some(entry) = entry {
+                    return Ok(Some((self.start + left as u64, entry)));
+                }
+            }
+            let (Some(file), 1..) = (&self.file, self.start) else {
+                return Ok(None);
+            };
+            let start = self.start.saturating_sub(BLOCK as u64);
+            let len = usize::try_from(self.start - start).unwrap_or(BLOCK);
+            self.block = read_at(file, &self.path, start, len)?;
+            self.start = start;
+        }
+    }
+}
+
 /// Returns the sizes that the index tells, by walking it backwards until each stream was met.
 pub(super) fn sizes(folder: &Path) -> Result<StreamSizes, StoreError> {
-    let path = folder.join(FILE_NAME);
-    let mut sizes = StreamSizes::default();
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(sizes),
-        Err(source) => return Err(StoreError::io("open", &path, source)),
-    };
-    let mut missing: Vec<StreamName> = STREAMS.to_vec();
-    let mut end = whole(&file, &path)?;
-    while end > 0 && !missing.is_empty() {
-        let start = end.saturating_sub(BLOCK as u64);
-        let len = usize::try_from(end - start).unwrap_or(BLOCK);
-        let block = read_at(&file, &path, start, len)?;
-        for entry in block.rchunks_exact(RECORD).filter_map(Entry::parse) {
-            if entry.kind == Kind::Data && missing.contains(&entry.stream) {
-                *segment::size_of_mut(&mut sizes, entry.stream) = entry.end();
-                missing.retain(|stream| *stream != entry.stream);
-            }
+    let (mut sizes, mut missing) = (StreamSizes::default(), STREAMS.to_vec());
+    let (mut records, mut seen) = (Backwards::new(folder)?, 0);
+    while !missing.is_empty()
+        && let Some((_, entry)) = records.next()?
+    {
+        if entry.kind == Kind::Data && missing.contains(&entry.stream) {
+            *segment::size_of_mut(&mut sizes, entry.stream) = entry.end();
+            missing.retain(|stream| *stream != entry.stream);
         }
-        if start > 0 {
+        seen += 1;
+        if seen == BLOCK / RECORD {
             // A stream without a file never had a byte: it need not be looked for to the start.
-            missing.retain(|stream| segment::path(folder, *stream, 0).exists());
+            missing.retain(|stream| segment::any(folder, *stream));
         }
-        end = start;
     }
     Ok(sizes)
 }

@@ -5,11 +5,15 @@
 //! Invariants: no byte without an index record; every byte once; bytes that are gone or damaged
 //! are a `Gap`, never a silent jump.
 
-use hpcclient_protocol::{Frame, StreamName, frame::MAX_PAYLOAD, run::StreamSizes};
+use hpcclient_protocol::{
+    Frame, StreamName,
+    frame::MAX_PAYLOAD,
+    run::{StreamSizes, TerminalSize},
+};
 
 use super::{
     RunDir, StoreError,
-    index::{self, Cursor, Entry, Kind},
+    index::{self, Backwards, Cursor, Entry, Kind},
     segment::{self, STREAMS, Segments},
 };
 
@@ -22,6 +26,10 @@ pub struct RunReader {
     next: StreamSizes,
     /// A record of which not everything was handed out.
     open: Option<Entry>,
+    /// When the record was written that was handed out last.
+    t_ns: u64,
+    /// A size from before the place where the reader starts, which still holds there.
+    size: Option<TerminalSize>,
     /// Whether another node is writing it now.
     grows: bool,
 }
@@ -48,15 +56,76 @@ impl RunDir {
                 }
             }
         }
+        self.reader_at(from)
+    }
+
+    /// Returns a reader of one stream alone, from an offset on.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn reader_of(&self, stream: StreamName, from: u64) -> Result<RunReader, StoreError> {
+        let mut next = NOTHING;
+        *segment::size_of_mut(&mut next, stream) = from;
+        self.reader_at(next)
+    }
+
+    fn reader_at(&self, next: StreamSizes) -> Result<RunReader, StoreError> {
+        let (at, size) = self.place_of(&next)?;
         Ok(RunReader {
-            cursor: Cursor::new(self.path()),
+            cursor: Cursor::new(self.path(), at),
             segments: STREAMS.map(|stream| Segments::new(self.path().to_owned(), stream)),
-            next: from,
+            next,
             open: None,
+            t_ns: 0,
+            size,
             grows: false,
         })
     }
+
+    /// Returns where in the index the records start that a reader from these offsets needs, and the size that the
+    /// terminal has there, by walking the index backwards: near the end of a large run it is a short way.
+    fn place_of(&self, next: &StreamSizes) -> Result<(u64, Option<TerminalSize>), StoreError> {
+        let offset = |stream: &StreamName| segment::size_of(next, *stream);
+        let mut ahead = STREAMS.to_vec();
+        ahead.retain(|stream| offset(stream) != u64::MAX);
+        if ahead.iter().all(|stream| offset(stream) == 0) {
+            return Ok((0, None));
+        }
+        // Before it is asked which files there are: a record's file is older than the record.
+        let mut records = Backwards::new(self.path())?;
+        if ahead
+            .iter()
+            .any(|stream| offset(stream) == 0 && segment::any(self.path(), *stream))
+        {
+            return Ok((0, None));
+        }
+        ahead.retain(|stream| offset(stream) > 0);
+        let wants_size = ahead.contains(&StreamName::Tty);
+        let mut place = None;
+        while let Some((at, entry)) = records.next()? {
+            if entry.kind != Kind::Resize && entry.offset <= offset(&entry.stream) {
+                ahead.retain(|stream| *stream != entry.stream);
+            }
+            if ahead.is_empty() {
+                let place = *place.get_or_insert(at);
+                if entry.kind == Kind::Resize && at < place {
+                    return Ok((place, Some(entry.terminal_size())));
+                }
+                if !wants_size {
+                    return Ok((place, None));
+                }
+            }
+        }
+        Ok((place.unwrap_or(0), None))
+    }
 }
+
+/// Offsets of which no stream has a byte.
+const NOTHING: StreamSizes = StreamSizes {
+    stdout: u64::MAX,
+    stderr: u64::MAX,
+    tty: u64::MAX,
+};
 
 impl RunReader {
     /// Returns a reader of a run that another node is writing: a network file system may show the
@@ -75,12 +144,22 @@ impl RunReader {
         self.next
     }
 
+    /// Returns when the bytes were written that [`Self::next`] returned last, in nanoseconds since 1970 by the node's
+    /// clock.
+    #[must_use]
+    pub const fn written_ns(&self) -> u64 {
+        self.t_ns
+    }
+
     /// Returns the next `Data` of at most `max` bytes, `Gap` or `Resize`; `None` when there is
     /// nothing more now. Call again after growth.
     ///
     /// # Errors
     /// The operating system refused. The reader is still good: call again.
     pub fn next(&mut self, max: usize) -> Result<Option<Frame>, StoreError> {
+        if let Some(size) = self.size.take() {
+            return Ok(Some(Frame::Resize(size)));
+        }
         loop {
             let entry = match self.open.take() {
                 Some(entry) => entry,
@@ -90,6 +169,7 @@ impl RunReader {
                 },
             };
             let at = segment::size_of(&self.next, entry.stream);
+            self.t_ns = entry.t_ns;
             match entry.kind {
                 // A size from before the viewer's offset still holds: the last one is always told.
                 Kind::Resize => return Ok(Some(Frame::Resize(entry.terminal_size()))),
@@ -163,7 +243,7 @@ impl RunReader {
 mod tests {
     use std::{fs, path::Path};
 
-    use hpcclient_protocol::{Command, RunId, RunSpec, RunState, run::TerminalSize};
+    use hpcclient_protocol::{Command, RunId, RunSpec, RunState};
     use proptest::prelude::*;
 
     use super::*;

@@ -27,12 +27,26 @@ pub(super) const STREAMS: [StreamName; 3] =
 
 /// Returns the file that holds a segment.
 pub(super) fn path(folder: &Path, stream: StreamName, number: u64) -> PathBuf {
-    let prefix = match stream {
+    folder.join(format!("{}-{number:06}.raw", prefix(stream)))
+}
+
+const fn prefix(stream: StreamName) -> &'static str {
+    match stream {
         StreamName::Stdout => "out",
         StreamName::Stderr => "err",
         StreamName::Tty => "tty",
+    }
+}
+
+/// Returns whether there is any segment of a stream; the first ones may be gone.
+pub(super) fn any(folder: &Path, stream: StreamName) -> bool {
+    let is_of_it = |name: &std::ffi::OsStr| {
+        let name = name.as_encoded_bytes();
+        name.starts_with(prefix(stream).as_bytes()) && name.ends_with(b".raw")
     };
-    folder.join(format!("{prefix}-{number:06}.raw"))
+    path(folder, stream, 0).exists()
+        || std::fs::read_dir(folder)
+            .is_ok_and(|files| files.flatten().any(|file| is_of_it(&file.file_name())))
 }
 
 /// Returns the size of one of the streams.

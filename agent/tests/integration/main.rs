@@ -18,6 +18,8 @@ mod nodes;
 #[cfg(test)]
 mod orphans;
 #[cfg(test)]
+mod output;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod registry;
