@@ -11,6 +11,7 @@ mod adopt;
 mod error;
 mod events;
 mod follow;
+mod handed;
 mod input;
 mod link;
 mod live_run;

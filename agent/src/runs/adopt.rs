@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::{
     Link, RunError, Runs,
     live_run::{LiveRun, lock},
+    start::is_line,
 };
 use crate::{
     clock,
@@ -152,17 +153,13 @@ impl Runs {
                 return Ok(run);
             }
             (_, Some(_)) => KILLED,
-            // The line waits in the queue of a session's shim, or was made a moment ago.
-            (_, None)
-                if run
-                    .spec
-                    .session
-                    .as_ref()
-                    .is_some_and(|id| self.is_session_alive(id)) =>
-            {
-                return Ok(run);
-            }
-            (_, None) => NEVER_STARTED,
+            // The line waits in the queue of a session's shim, or never came there.
+            (_, None) => match run.spec.session.clone() {
+                Some(id) if self.is_session_alive(&id) && is_line(&run.spec) => {
+                    return self.hand_again(dir, run, &id);
+                }
+                _ => NEVER_STARTED,
+            },
         };
         if record.state.is_final() || self.live(run.id).is_some() {
             return Ok(dir.load()?);

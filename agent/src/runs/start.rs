@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hpcclient_protocol::{Command, RunState};
+use hpcclient_protocol::{Command, RunSpec, RunState};
 use tokio::process::{Child, Command as Process};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -40,7 +40,7 @@ impl Runs {
         self.0.events.tell(|| live.to_run());
         // Whoever made the run is told when it cannot start, unless it has to wait for others first.
         let slot = Arc::clone(&self.0.slots).try_acquire_owned().ok();
-        if is_line(&live) || slot.is_some() {
+        if is_line(live.spec()) || slot.is_some() {
             match self.launch(&live, slot).await {
                 Ok(()) => {
                     end_withdrawn(&live);
@@ -227,8 +227,9 @@ fn end_withdrawn(live: &LiveRun) {
     }
 }
 
-fn is_line(live: &LiveRun) -> bool {
-    matches!(live.spec().command, Command::Shell(_)) && live.spec().session.is_some()
+/// Whether a session's shell runs it.
+pub(super) fn is_line(spec: &RunSpec) -> bool {
+    matches!(spec.command, Command::Shell(_)) && spec.session.is_some()
 }
 
 /// Starts a shim; the stream is its first control connection.

@@ -6,7 +6,11 @@ mod calls;
 #[cfg(test)]
 mod daemon;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod facts;
+#[cfg(test)]
+mod kills;
 #[cfg(test)]
 mod latency;
 #[cfg(test)]
@@ -15,6 +19,10 @@ mod live;
 mod node;
 #[cfg(test)]
 mod nodes;
+#[cfg(test)]
+mod patient;
+#[cfg(test)]
+mod random;
 #[cfg(test)]
 mod security;
 #[cfg(test)]

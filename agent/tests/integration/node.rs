@@ -292,6 +292,11 @@ impl Output {
         }
     }
 
+    /// The connection is gone: what had come of a frame comes again.
+    pub(crate) fn cut(&mut self) {
+        self.decoder = FrameDecoder::default();
+    }
+
     pub(crate) fn see(&mut self, frame: Frame) {
         match frame {
             Frame::State(run) => drop(self.first.get_or_insert(*run)),
@@ -326,12 +331,17 @@ impl Output {
 
 /// Runs a test that speaks HTTP/2, whose connection needs a task of its own.
 pub(crate) fn with_tasks(test: impl Future<Output = ()>) {
+    with_tasks_for(2 * PATIENCE, test);
+}
+
+/// The same for a test that takes its time.
+pub(crate) fn with_tasks_for(limit: Duration, test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(2 * PATIENCE, test)
+        tokio::time::timeout(limit, test)
             .await
             .expect("the test hangs");
     });

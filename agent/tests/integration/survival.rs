@@ -158,7 +158,7 @@ fn stop_leaves_runs_alone_unless_it_is_told_to_end_them() {
     });
 }
 
-fn kill_parent_of(pid: u32) {
+pub(crate) fn kill_parent_of(pid: u32) {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     let parent: u32 = fields.split(' ').nth(1).unwrap().parse().unwrap();
