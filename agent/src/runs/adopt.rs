@@ -174,6 +174,11 @@ impl Runs {
         let mut unknown = self.session_ids();
         for dir in self.0.store.newest(None, SWEEP)? {
             let Ok(run) = self.read(&dir) else { continue };
+            if run.state == RunState::Lost
+                && let Err(error) = dir.record().map(drop).and_then(|()| dir.spec().map(drop))
+            {
+                tracing::warn!(run = %run.id, error = %error.in_one_line(), "a stored run is damaged");
+            }
             // A session of the same name on another node has a shell and a directory of its own.
             if !self.is_ours(&run) {
                 continue;

@@ -68,14 +68,23 @@ fn five_hundred_damaged_files_are_told_and_nothing_else_is_lost() {
             damaged += what.len();
             node.detach();
             let client = node.client().await;
-            let listed = list(&client).await;
+            let (listed, mut named) = (list(&client).await, vec![]);
             assert_eq!(listed.len(), known.len(), "round {round}: {what:#?}");
             for run in listed {
                 let before = &known[&run.id];
                 let seen = read(&client, run.id).await;
                 match victims.get(&run.id) {
                     None => check_whole(before, &run, &seen),
-                    Some(file) => told += check_damaged(before, &run, &seen, file),
+                    Some(file) => {
+                        told += check_damaged(before, &run, &seen, file);
+                        let is_record = file.ends_with("state.rec") || file.ends_with("spec.json");
+                        let is_stream = file.extension().is_some_and(|e| e == "raw");
+                        let is_unread =
+                            is_record && run.reason.is_some_and(|r| r.contains("damaged"));
+                        if is_unread || is_stream && seen.missing > 0 {
+                            named.push(file.clone());
+                        }
+                    }
                 }
             }
             let after = client.run(&shell("echo after")).await;
@@ -83,6 +92,12 @@ fn five_hundred_damaged_files_are_told_and_nothing_else_is_lost() {
             assert!(is_alive(node.hello.pid), "round {round}: {what:#?}");
             let log = fs::read_to_string(node.run_dir().join("agent.log")).unwrap();
             assert!(!log.contains("a defect"), "{log}");
+            for file in &named {
+                assert!(
+                    log.contains(file.to_str().unwrap()),
+                    "{file:?} not in {log}"
+                );
+            }
             stop(&node, &client).await;
         }
         println!("{damaged} files damaged; {told} runs said so");
