@@ -16,6 +16,8 @@ mod latency;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod newer;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod nodes;
@@ -25,5 +27,7 @@ mod patient;
 mod random;
 #[cfg(test)]
 mod security;
+#[cfg(test)]
+mod starts;
 #[cfg(test)]
 mod survival;
