@@ -4,9 +4,13 @@
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
 mod daemon;
 #[cfg(test)]
 mod damage;
+#[cfg(test)]
+mod disks;
 #[cfg(test)]
 mod facts;
 #[cfg(test)]

@@ -38,6 +38,17 @@ impl Node {
         Self::with(Arc::new(root), None)
     }
 
+    /// Starts an agent whose state root is prepared before, by who is given its path.
+    pub(crate) fn start_on(prepare: impl FnOnce(&Path)) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(root.path().join("home")).unwrap();
+        let state = root.path().join("node/state");
+        fs::create_dir_all(&state).unwrap();
+        prepare(&state);
+        Self::with(Arc::new(root), None)
+    }
+
     /// Starts an agent on another node with the same home. It needs root.
     pub(crate) fn start_beside(&self, name: &'static str) -> Self {
         Self::with(Arc::clone(&self.root), Some(name))
