@@ -10,7 +10,7 @@ use crate::{
     random::Random,
 };
 
-const LIMIT: Duration = Duration::from_secs(280);
+const LIMIT: Duration = Duration::from_secs(580);
 
 const STORMS: u64 = 100;
 
