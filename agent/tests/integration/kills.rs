@@ -3,7 +3,14 @@
 //! The oracle: each command writes the numbers from 1 on, notes each of its starts in a file, and has an exit code of its
 //! own; what a viewer saw is compared byte by byte.
 
-use std::{fmt::Write, fs, path::Path, time::Duration};
+use std::{
+    cell::Cell,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
 
 use hpcclient_protocol::{Run, RunId, RunSpec, RunState, run::StdinMode, run::TerminalSize};
 use http::{Method, StatusCode};
@@ -160,12 +167,13 @@ async fn ended(client: &Patient, id: RunId) -> Run {
     }
 }
 
-/// Types numbers until it is told to end, and returns how many.
-async fn feed(client: Patient, id: RunId, go: std::path::PathBuf) -> u64 {
+/// Types numbers until it is told to end, tells how far it is, and returns how many.
+async fn feed(client: Patient, id: RunId, go: PathBuf, typed: Rc<Cell<u64>>) -> u64 {
     let mut seq = 0;
     while !go.exists() {
         seq += 1;
         client.write(id, seq, format!("{seq}\n"), false).await;
+        typed.set(seq);
     }
     client.write(id, seq + 1, "", true).await;
     seq
@@ -193,9 +201,16 @@ fn two_hundred_kills_of_the_agent_lose_nothing() {
         client.put(fed, &reading).await;
         let echo = client.clone();
         let echo = tokio::task::spawn_local(async move { echo.watch(fed, "stdout").await });
-        let feeder = tokio::task::spawn_local(feed(client.clone(), fed, home.join("go")));
+        let feeder = Rc::new(Cell::new(0));
+        let typed = Rc::clone(&feeder);
+        let feeder = tokio::task::spawn_local(feed(client.clone(), fed, home.join("go"), feeder));
         let mut asked = vec![];
         for kill in 0..KILLS {
+            // On a busy machine, too, each agent lives until it has done something.
+            let before = typed.get();
+            while typed.get() == before {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
             tokio::time::sleep(Duration::from_millis(random.below(80))).await;
             asked.push(ask_for_one(&client, kill));
             tokio::time::sleep(Duration::from_micros(random.below(12_000))).await;
