@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod fate;
 mod follow;
+mod handed;
 mod input;
 mod link;
 mod live_run;

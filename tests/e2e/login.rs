@@ -2,9 +2,9 @@
 //!
 //! Not here: what a site forbids (`policies`), one-time passwords (`otp`), gates (`jumps`).
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hpcclient_protocol::bridge::Route;
 use hpcclient_tests::Site;
 
@@ -62,16 +62,7 @@ fn another_build_of_the_agent_finds_the_runs_of_the_last() -> Result<()> {
     site.hpcclient(&["stop"])?.success()?;
 
     let mut command = site.env().hpcclient(&["attach", &run])?;
-    let variables: Vec<_> = command.get_envs().collect();
-    let agent = variables
-        .iter()
-        .find(|(name, _)| *name == "HPCCLIENT_AGENT");
-    let agent = agent.and_then(|(_, value)| *value).context("no agent")?;
-    let newer = site.env().path("newer-hpcagent");
-    fs::copy(agent, &newer)?;
-    let mut file = fs::OpenOptions::new().append(true).open(&newer)?;
-    file.write_all(b"another build")?;
-    drop(file);
+    let newer = site.env().copy_agent("newer-hpcagent", "another build")?;
     command.env("HPCCLIENT_AGENT", &newer);
     let output = site.env().run(&mut command)?.success()?;
     assert_eq!(output.text(), "from the first\n");

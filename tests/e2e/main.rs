@@ -3,6 +3,7 @@
 //! `cargo xtask test` builds what they need and runs them; `cargo nextest run --profile e2e` runs them alone. Modules
 //! named `as_root` mount file systems or become another user: they run where the tests run as root.
 
+mod bridge_kills;
 mod certificates;
 mod channels;
 mod commands;
@@ -27,3 +28,4 @@ mod policies;
 mod shell;
 mod ssh_agent;
 mod storage;
+mod upgrade;

@@ -7,6 +7,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -117,6 +118,21 @@ impl Env {
         let mut command = self.command(built("hpcagent", "HPCCLIENT_AGENT")?);
         command.args(args).env("HPCCLIENT_HOME", self.path("node"));
         Ok(command)
+    }
+
+    /// Puts a copy of the built `hpcagent` under the root; with `mark` it is another build, which a bridge replaces.
+    ///
+    /// # Errors
+    /// It was not built, or there is no room.
+    pub fn copy_agent(&self, relative: &str, mark: &str) -> Result<PathBuf> {
+        let (path, draft) = (self.path(relative), self.path(&format!("{relative}.new")));
+        fs::copy(built("hpcagent", "HPCCLIENT_AGENT")?, &draft)?;
+        let mut file = fs::OpenOptions::new().append(true).open(&draft)?;
+        file.write_all(mark.as_bytes())?;
+        drop(file);
+        // In one step, because a bridge may be reading it.
+        fs::rename(&draft, &path)?;
+        Ok(path)
     }
 
     /// Runs a command to its end, for at most a minute.

@@ -218,6 +218,12 @@ impl Runs {
             before = dirs.last().map(RunDir::id);
             for dir in dirs {
                 let Ok(run) = self.read(&dir) else { continue };
+                if run.state == RunState::Lost
+                    && let Err(error) = dir.record().map(drop).and_then(|()| dir.spec().map(drop))
+                {
+                    let error = error.in_one_line();
+                    tracing::warn!(run = %run.id, error, "a stored run is damaged");
+                }
                 // A session of the same name on another node has a shell and a directory of its own.
                 if !self.is_ours(&run) {
                     continue;

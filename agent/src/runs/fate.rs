@@ -8,11 +8,12 @@
 
 use std::{fs, sync::Arc};
 
-use hpcclient_protocol::{Command, Run, RunState};
+use hpcclient_protocol::{Run, RunState};
 
 use super::{
     RunError, Runs,
     live_run::{LiveRun, lock},
+    start::is_line,
 };
 use crate::{
     clock,
@@ -24,6 +25,8 @@ use crate::{
 enum Fate {
     /// Its shim lives, or one is about to take it, or it waits for one.
     Kept,
+    /// A line of a session that lives, which nobody handed to the session's shim.
+    NotHanded,
     /// Its shim is gone, its process lives.
     Orphaned,
     /// Both are gone.
@@ -46,6 +49,7 @@ impl Runs {
         let record = dir.record()?;
         match self.fate(&run, &record) {
             Fate::Kept => Ok(Run { live: true, ..run }),
+            Fate::NotHanded => self.hand_again(dir, run, record),
             Fate::Lost(reason) => {
                 lose(dir, record, reason)?;
                 tracing::warn!(run = %run.id, reason, "a run is lost");
@@ -82,7 +86,7 @@ impl Runs {
             _ if record.shim_pid.is_none() => {
                 lose(dir, record, failure.unwrap_or(KILLED_WAITING)).map(Some)
             }
-            Fate::Kept => Ok(None),
+            Fate::Kept | Fate::NotHanded => Ok(None),
             Fate::Orphaned => orphan(dir, record).map(Some),
             Fate::Lost(reason) => lose(dir, record, reason).map(Some),
         }
@@ -98,19 +102,15 @@ impl Runs {
             Some(_) if record.state == RunState::Orphaned => Fate::Lost(ORPHAN_ENDED),
             Some(_) if record.state == RunState::Queued => Fate::Lost(KILLED_WAITING),
             Some(_) => Fate::Lost(KILLED),
-            None if record.waiting || self.is_about_to_start(run) => Fate::Kept,
+            None if record.waiting => Fate::Kept,
+            None if is_line(&run.spec) => match &run.spec.session {
+                Some(session) if self.is_session_alive(session) => Fate::NotHanded,
+                _ => Fate::Lost(NEVER_STARTED),
+            },
+            // A shim that hangs on a dead disk listens before it says anything. The sockets of dead ones were
+            // removed when this agent started.
+            None if self.0.place.run_socket(run.id).exists() => Fate::Kept,
             None => Fate::Lost(NEVER_STARTED),
-        }
-    }
-
-    /// Returns whether somebody holds a run that no shim has put its name on yet.
-    fn is_about_to_start(&self, run: &Run) -> bool {
-        match (&run.spec.command, &run.spec.session) {
-            // The line waits in the queue of a session's shim, or was made a moment ago.
-            (Command::Shell(_), Some(session)) => self.is_session_alive(session),
-            // A shim that hangs on a dead disk listens before it says anything. The sockets of dead ones
-            // were removed when this agent started.
-            _ => self.0.place.run_socket(run.id).exists(),
         }
     }
 }

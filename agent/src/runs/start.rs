@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hpcclient_protocol::{Command, RunState};
+use hpcclient_protocol::{Command, RunSpec, RunState};
 use tokio::process::{Child, Command as Process};
 
 use super::{
@@ -41,14 +41,14 @@ impl Runs {
             }
             Err(error) => return self.forget(&live, Stage::Failed(Arc::new(error))),
         }
-        let slot = if is_line(&live) {
+        let slot = if is_line(live.spec()) {
             None
         } else {
             self.ask_for_room(HOLDS);
             self.0.slots.try_take()
         };
         // Whoever made the run is told when it cannot start, unless it has to wait first.
-        if is_line(&live) || slot.is_some() {
+        if is_line(live.spec()) || slot.is_some() {
             self.0.events.tell(|| live.to_run());
             match self.launch(&live, slot).await {
                 Ok(()) => {
@@ -229,8 +229,9 @@ pub(super) fn end_withdrawn(live: &LiveRun) {
     }
 }
 
-fn is_line(live: &LiveRun) -> bool {
-    matches!(live.spec().command, Command::Shell(_)) && live.spec().session.is_some()
+/// Whether a session's shell runs it.
+pub(super) fn is_line(spec: &RunSpec) -> bool {
+    matches!(spec.command, Command::Shell(_)) && spec.session.is_some()
 }
 
 fn spawn_launcher(

@@ -17,6 +17,9 @@ use super::{
     segment::{self, STREAMS, Segments},
 };
 
+/// How much of a record is looked at at a time before it is handed out in parts.
+const STEP: usize = 64 << 10;
+
 /// A cursor over a run's output.
 #[derive(Debug)]
 pub struct RunReader {
@@ -30,6 +33,8 @@ pub struct RunReader {
     t_ns: u64,
     /// A size from before the place where the reader starts, which still holds there.
     size: Option<TerminalSize>,
+    /// The record whose bytes were found to be those that were written; it is handed out in parts.
+    checked: Option<Entry>,
     /// Whether another node is writing it now.
     grows: bool,
 }
@@ -78,6 +83,7 @@ impl RunDir {
             open: None,
             t_ns: 0,
             size,
+            checked: None,
             grows: false,
         })
     }
@@ -200,12 +206,7 @@ impl RunReader {
         let stream = entry.stream;
         let left = usize::try_from(entry.end() - at).unwrap_or(usize::MAX);
         let mut wanted = left.min(max.clamp(1, MAX_PAYLOAD));
-        let [out, err, tty] = &mut self.segments;
-        let segments = match stream {
-            StreamName::Stdout => out,
-            StreamName::Stderr => err,
-            StreamName::Tty => tty,
-        };
+        let segments = self.segments_of(stream);
         let bytes = segments.read(at, wanted)?;
         if bytes.len() < wanted
             && let Some(to) = segments.after_missing(at + bytes.len() as u64)?
@@ -219,11 +220,19 @@ impl RunReader {
         }
         let whole = at == entry.offset && bytes.len() as u64 == u64::from(entry.len);
         // Data is written before its record: when some is missing, the rest is not to be trusted.
-        if bytes.len() < wanted || (whole && crc32fast::hash(&bytes) != entry.crc) {
+        let good = bytes.len() == wanted
+            && if whole {
+                crc32fast::hash(&bytes) == entry.crc
+            } else {
+                self.checked == Some(entry) || self.check(entry)?
+            };
+        if !good {
             if self.grows {
                 self.open = Some(entry);
                 return Ok(None);
             }
+            let path = self.segments_of(stream).path_of(entry.offset);
+            tracing::warn!(path = %path.display(), from = at, to = entry.end(), "stored output is damaged");
             return Ok(Some(self.gap(stream, entry.end())));
         }
         let end = at + bytes.len() as u64;
@@ -236,6 +245,33 @@ impl RunReader {
             offset: at,
             bytes: bytes.into(),
         }))
+    }
+
+    /// Reads a record that is handed out in parts once as a whole, and says whether its bytes are those that were written.
+    fn check(&mut self, entry: Entry) -> Result<bool, StoreError> {
+        let (mut crc, mut at) = (crc32fast::Hasher::new(), entry.offset);
+        while at < entry.end() {
+            let left = usize::try_from(entry.end() - at).unwrap_or(usize::MAX);
+            let bytes = self.segments_of(entry.stream).read(at, left.min(STEP))?;
+            if bytes.is_empty() {
+                // Where a part was pruned, the rest cannot be checked and is what it is.
+                return Ok(self.segments_of(entry.stream).after_missing(at)?.is_some());
+            }
+            crc.update(&bytes);
+            at += bytes.len() as u64;
+        }
+        let good = crc.finalize() == entry.crc;
+        self.checked = good.then_some(entry);
+        Ok(good)
+    }
+
+    const fn segments_of(&mut self, stream: StreamName) -> &mut Segments {
+        let [out, err, tty] = &mut self.segments;
+        match stream {
+            StreamName::Stdout => out,
+            StreamName::Stderr => err,
+            StreamName::Tty => tty,
+        }
     }
 }
 
@@ -355,6 +391,30 @@ mod tests {
             read(&mut reader, MAX_PAYLOAD, &model);
             prop_assert!(reader.offsets().stdout <= sizes(&model).stdout);
         }
+    }
+
+    #[test]
+    fn damage_in_a_record_that_is_handed_out_in_parts_is_a_gap() {
+        let (_folder, dir) = made();
+        let mut writer = RunWriter::open(&dir).unwrap();
+        let piece = vec![b'x'; 300];
+        writer.append(StreamName::Stdout, &piece).unwrap();
+        writer.append(StreamName::Stdout, &piece).unwrap();
+        let path = segment::path(dir.path(), StreamName::Stdout, 0);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[450] = b'y';
+        fs::write(&path, bytes).unwrap();
+        let mut model = [[&piece[..], &piece].concat(), vec![], vec![]];
+        let mut reader = dir.reader(StreamSizes::default()).unwrap();
+        assert_eq!(read(&mut reader, 100, &model), 300);
+        // Also from the middle of it, and what comes after it is good.
+        writer.append(StreamName::Stdout, b"after").unwrap();
+        model[0].extend(b"after");
+        let from = StreamSizes {
+            stdout: 400,
+            ..StreamSizes::default()
+        };
+        assert_eq!(read(&mut dir.reader(from).unwrap(), 100, &model), 200);
     }
 
     #[test]

@@ -180,6 +180,11 @@ impl Segments {
         Some((*number, Unsynced::new(path, Arc::clone(file))))
     }
 
+    /// Returns the file that holds the byte at an offset.
+    pub(super) fn path_of(&self, offset: u64) -> PathBuf {
+        path(&self.folder, self.stream, offset / SEGMENT_BYTES)
+    }
+
     /// Reads up to `len` bytes from an offset; fewer when a segment is shorter than the index says.
     pub(super) fn read(&mut self, mut offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
         let mut bytes = vec![0; len];

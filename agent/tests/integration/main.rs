@@ -4,13 +4,23 @@
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
 mod daemon;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod disks;
+#[cfg(test)]
 mod facts;
+#[cfg(test)]
+mod kills;
 #[cfg(test)]
 mod latency;
 #[cfg(test)]
 mod live;
+#[cfg(test)]
+mod newer;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
@@ -20,10 +30,16 @@ mod orphans;
 #[cfg(test)]
 mod output;
 #[cfg(test)]
+mod patient;
+#[cfg(test)]
 mod queue;
+#[cfg(test)]
+mod random;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod security;
+#[cfg(test)]
+mod starts;
 #[cfg(test)]
 mod survival;

@@ -29,23 +29,35 @@ pub(crate) struct Node {
     pub(crate) hello: AgentHello,
 }
 
+fn fresh_root() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(root.path().join("home")).unwrap();
+    root
+}
+
 impl Node {
     /// Starts an agent on a fresh node.
     pub(crate) fn start() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(root.path().join("home")).unwrap();
+        let root = fresh_root();
         Self::with(Arc::new(root), Vec::new())
     }
 
     /// Starts an agent whose user may have so many processes. It needs root, for whom the limit is only
     /// what it is asked for, and not enforced.
     pub(crate) fn start_with_processes(limit: &'static str) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(root.path().join("home")).unwrap();
+        let root = fresh_root();
         let line = "ulimit -S -u \"$0\" && exec \"$@\"";
         Self::with(Arc::new(root), vec!["/bin/bash", "-c", line, limit])
+    }
+
+    /// Starts an agent whose state root is prepared before, by who is given its path.
+    pub(crate) fn start_on(prepare: impl FnOnce(&Path)) -> Self {
+        let root = fresh_root();
+        let state = root.path().join("node/state");
+        fs::create_dir_all(&state).unwrap();
+        prepare(&state);
+        Self::with(Arc::new(root), Vec::new())
     }
 
     /// Starts an agent on another node with the same home. It needs root.
@@ -305,6 +317,11 @@ impl Output {
         }
     }
 
+    /// The connection is gone: what had come of a frame comes again.
+    pub(crate) fn cut(&mut self) {
+        self.decoder = FrameDecoder::default();
+    }
+
     pub(crate) fn see(&mut self, frame: Frame) {
         match frame {
             Frame::State(run) => drop(self.first.get_or_insert(*run)),
@@ -339,12 +356,17 @@ impl Output {
 
 /// Runs a test that speaks HTTP/2, whose connection needs a task of its own.
 pub(crate) fn with_tasks(test: impl Future<Output = ()>) {
+    with_tasks_for(2 * PATIENCE, test);
+}
+
+/// The same for a test that takes its time.
+pub(crate) fn with_tasks_for(limit: Duration, test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(2 * PATIENCE, test)
+        tokio::time::timeout(limit, test)
             .await
             .expect("the test hangs");
     });

@@ -176,7 +176,7 @@ fn number_of(pid: u32, field: usize) -> u32 {
     fields.split(' ').nth(field).unwrap().parse().unwrap()
 }
 
-fn kill_parent_of(pid: u32) {
+pub(crate) fn kill_parent_of(pid: u32) {
     let parent = number_of(pid, PARENT);
     let command = fs::read_to_string(format!("/proc/{parent}/cmdline")).unwrap();
     assert!(command.contains("shim"), "{command}");

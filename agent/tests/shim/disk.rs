@@ -8,10 +8,10 @@ use hpcclient_protocol::{RunId, RunState, StreamName, run::StreamSizes};
 
 use crate::driver::{Kept, bytes, shell};
 
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(pub(crate) PathBuf);
 
 impl SmallDisk {
-    fn mount(size: &str) -> Option<Self> {
+    pub(crate) fn mount(size: &str) -> Option<Self> {
         let path = tempfile::tempdir().unwrap().keep();
         let done = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])

@@ -171,6 +171,11 @@ impl Kept {
     }
 
     pub(crate) fn alone_in(spec: &RunSpec, root: Option<&Path>) -> (Self, RunDir) {
+        Self::alone_as(Command::new(env!("CARGO_BIN_EXE_hpcagent")), spec, root)
+    }
+
+    /// The same with a shim that is started in another way.
+    pub(crate) fn alone_as(shim: Command, spec: &RunSpec, root: Option<&Path>) -> (Self, RunDir) {
         let mut dir = None;
         let make = |store: &Store| {
             let made = store.create(RunId::random(), spec, 1, "node").unwrap();
@@ -178,7 +183,8 @@ impl Kept {
             dir = Some(made);
             path
         };
-        let kept = Self::start("run", make, root);
+        let path = std::env::var_os("PATH").unwrap();
+        let kept = Self::start_as(shim, ("/bin/bash", &path), "run", make, root);
         (kept, dir.unwrap())
     }
 

@@ -11,4 +11,6 @@ mod disk;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod session;

@@ -7,22 +7,26 @@ use crate::{
     run::{command, run},
 };
 
-/// Runs `tests/bench/bench.py` on a login node of its own.
+/// What each needs a login node of its own for: calls; streams and consoles.
+const PROGRAMS: &[&str] = &["tests/bench/bench.py", "tests/bench/streams.py"];
+
+/// Runs the programs of `tests/bench`.
 pub(crate) fn bench() -> Result<()> {
     install::debian(&[
         ("/usr/sbin/sshd", "openssh-server"),
         ("/usr/bin/ssh", "openssh-client"),
+        ("/usr/bin/tmux", "tmux"),
     ])?;
     install::python(&["demo", "bench"])?;
     build::web()?;
     let programs = build::programs(true)?;
     build::wheel(&programs)?;
-    let mut bench = command(
-        &programs.testbed,
-        &[".venv/bin/python", "tests/bench/bench.py"],
-    );
-    bench
-        .env("HPCCLIENT_AGENT", &programs.agent)
-        .env("HPCCLIENT_BIN", &programs.client);
-    run(&mut bench)
+    for program in PROGRAMS {
+        let mut bench = command(&programs.testbed, &[".venv/bin/python", program]);
+        bench
+            .env("HPCCLIENT_AGENT", &programs.agent)
+            .env("HPCCLIENT_BIN", &programs.client);
+        run(&mut bench)?;
+    }
+    Ok(())
 }

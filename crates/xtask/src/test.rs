@@ -26,6 +26,12 @@ const DEBIAN: &[(&str, &str)] = &[
     ("/usr/share/doc/libpam-oath/copyright", "libpam-oath"),
 ];
 
+/// What the tests of the agent itself need.
+const NODE: &[(&str, &str)] = &[
+    ("/usr/bin/strace", "strace"),
+    ("/usr/bin/faketime", "faketime"),
+];
+
 /// Tests that mount file systems or become another user.
 const AS_ROOT: &str = "as_root";
 
@@ -49,7 +55,7 @@ const SLOW: &[Stage] = &[
 
 /// Runs everything.
 pub(crate) fn all() -> Result<ExitCode> {
-    install::debian(DEBIAN)?;
+    install::debian(&[DEBIAN, NODE].concat())?;
     install::python(&["demo", "test", "dist"])?;
     install::npm("tests/browser")?;
     Ok(run_stages(&[FAST, SLOW].concat()))
@@ -57,6 +63,7 @@ pub(crate) fn all() -> Result<ExitCode> {
 
 /// Runs what takes no minutes.
 pub(crate) fn fast() -> Result<ExitCode> {
+    install::debian(NODE)?;
     install::python(&["demo", "test"])?;
     Ok(run_stages(FAST))
 }
