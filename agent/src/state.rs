@@ -45,13 +45,18 @@ impl AppState {
         tracker: TaskTracker,
         stopping: CancellationToken,
     ) -> Self {
+        let presence = Presence::new(runs.clone());
+        let (teller, ended) = (presence.clone(), stopping.clone());
+        tracker.spawn(async move {
+            let _stopped = ended.run_until_cancelled(teller.tell()).await;
+        });
         Self(Arc::new(Inner {
             hello,
             place,
             user,
             started_ms: clock::now_ms(),
             runs,
-            presence: Presence::default(),
+            presence,
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
             tracker,
             stopping,

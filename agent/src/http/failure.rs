@@ -106,6 +106,9 @@ pub fn api_error(error: &RunError) -> ApiError {
         RunError::BadSpec(error) => error.clone(),
         RunError::NotFound { .. } | RunError::NoSession { .. } => plain(ErrorCode::NotFound),
         RunError::BadRequest { .. } => plain(ErrorCode::BadRequest),
+        RunError::OnlyViewed { .. } => {
+            plain(ErrorCode::Forbidden).hint("open it with the access `drive`")
+        }
         RunError::OtherSpec { .. } => plain(ErrorCode::Conflict).hint("use a new id for a new run"),
         RunError::Ended { .. } | RunError::Without { .. } | RunError::Stdin { .. } => {
             plain(ErrorCode::Conflict)

@@ -58,6 +58,12 @@ pub enum RunError {
         /// What it lacks.
         what: &'static str,
     },
+    /// Whoever asks may look at the run and do nothing to it.
+    #[error("run {id} is only viewed here: nothing can be typed, and its size is not set")]
+    OnlyViewed {
+        /// The id.
+        id: RunId,
+    },
     /// The session's directory is gone.
     #[error("the session's directory {path} does not exist any more")]
     DirectoryGone {

@@ -31,13 +31,17 @@ impl Default for Events {
 impl Events {
     /// Tells that a run is new or has another state. The run is only built when someone watches.
     pub fn tell(&self, run: impl FnOnce() -> Run) {
+        self.tell_event(|seq| Event::Run {
+            seq,
+            run: Box::new(run()),
+        });
+    }
+
+    /// Tells an event with the number that it gets. It is only built when someone watches.
+    pub fn tell_event(&self, event: impl FnOnce(u64) -> Event) {
         let seq = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
         if self.sender.receiver_count() > 0 {
-            let event = Event::Run {
-                seq,
-                run: Box::new(run()),
-            };
-            let _nobody = self.sender.send(Arc::new(event));
+            let _nobody = self.sender.send(Arc::new(event(seq)));
         }
     }
 
