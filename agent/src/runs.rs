@@ -14,6 +14,7 @@ mod follow;
 mod input;
 mod link;
 mod live_run;
+mod readers;
 mod session;
 mod start;
 
@@ -38,6 +39,7 @@ pub use self::{
 };
 use self::{
     live_run::{LiveRun, Stage, lock},
+    readers::Readers,
     session::Session,
 };
 use crate::{
@@ -64,6 +66,7 @@ struct Registry {
     sessions: Mutex<HashMap<SessionId, Session>>,
     events: Events,
     slots: Arc<Semaphore>,
+    readers: Readers,
     tracker: TaskTracker,
     stopping: CancellationToken,
 }
@@ -108,6 +111,7 @@ impl Runs {
             sessions: Mutex::default(),
             events: Events::default(),
             slots: Arc::new(Semaphore::new(MAX_SUPERVISORS)),
+            readers: Readers::new(),
             tracker,
             stopping,
         }))
@@ -230,7 +234,8 @@ impl Runs {
             } else {
                 self.blocking(move || Ok(dir.reader(at)?)).await?
             };
-            return Ok(Follower::live(live, watch, reader, mode));
+            let seat = self.0.readers.seat();
+            return Ok(Follower::live(live, watch, reader, mode, seat));
         }
         let (dir, run) = self.stored(id).await?;
         if mode == Mode::Follow && !run.state.is_final() {
@@ -248,7 +253,7 @@ impl Runs {
                 Ok(if grows { reader.of_growing() } else { reader })
             })
             .await?;
-        Ok(Follower::stored(run, reader))
+        Ok(Follower::stored(run, reader, self.0.readers.seat()))
     }
 
     /// Returns the environment of the user's login shell, and waits until it is known.

@@ -145,5 +145,5 @@ impl AppState {
     }
 }
 
-/// A browser opens a few; each costs some ten kilobytes.
-const MAX_VIEWERS: usize = 128;
+/// A browser opens a few, a course looks at one run; each costs some ten kilobytes.
+const MAX_VIEWERS: usize = 1024;

@@ -335,6 +335,6 @@ const MAX_CHANNELS: usize = 64;
 
 const CONTROL: usize = 256;
 
-const BULK: usize = 2;
+const BULK: usize = 1;
 
 const PARTING_LIMIT: std::time::Duration = std::time::Duration::from_millis(500);

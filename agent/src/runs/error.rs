@@ -64,6 +64,9 @@ pub enum RunError {
         /// The id.
         id: RunId,
     },
+    /// There are no files left to read one more run with.
+    #[error("too many streams are read from this node's agent at the same time")]
+    TooManyReaders,
     /// The session's directory is gone.
     #[error("the session's directory {path} does not exist any more")]
     DirectoryGone {

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod daemon;
 #[cfg(test)]
 mod facts;
@@ -19,3 +21,7 @@ mod nodes;
 mod security;
 #[cfg(test)]
 mod survival;
+#[cfg(test)]
+mod viewer;
+#[cfg(test)]
+mod viewers;

@@ -5,16 +5,20 @@
 //! ends without `End` is asked for again from the offsets held; a silent body counts as cut,
 //! because the agent pings every 15 s.
 
-use std::{future::Future, time::Duration};
+#[cfg(test)]
+mod resume;
+mod way;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use hpcclient_protocol::{
     ErrorCode, Frame, FrameDecoder, Run, RunId, RunSpec, StreamName,
     run::{StreamSizes, TerminalSize},
 };
-use reqwest::Response;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use self::way::{Body, Way};
 use crate::{Agent, ClientError};
 
 /// Three missed pings of the agent.
@@ -40,8 +44,11 @@ pub enum Patience {
 
 /// Finds the agent again after a cut; a restarted bridge has another address and token.
 pub trait Renew: Send {
+    /// What leads to the agent.
+    type Way: Way;
+
     /// Returns the agent to ask next.
-    fn renew(&mut self) -> impl Future<Output = Result<Agent, ClientError>> + Send;
+    fn renew(&mut self) -> impl Future<Output = Result<Self::Way, ClientError>> + Send;
 }
 
 /// The same agent every time.
@@ -49,6 +56,8 @@ pub trait Renew: Send {
 pub struct Same(pub Agent);
 
 impl Renew for Same {
+    type Way = Agent;
+
     async fn renew(&mut self) -> Result<Agent, ClientError> {
         Ok(self.0.clone())
     }
@@ -90,15 +99,15 @@ pub enum RunEvent {
 
 /// A run's frames, resumed when they are cut.
 #[derive(Debug)]
-pub struct RunStream<R> {
+pub struct RunStream<R: Renew> {
     id: RunId,
     /// What to start, until the agent is known to have it.
     spec: Option<RunSpec>,
     held: StreamSizes,
     follow: bool,
     renew: R,
-    agent: Option<Agent>,
-    body: Option<(Response, FrameDecoder)>,
+    agent: Option<R::Way>,
+    body: Option<(<R::Way as Way>::Body, FrameDecoder)>,
     patience: Patience,
     pause: Duration,
     give_up: Option<Instant>,
@@ -109,7 +118,7 @@ pub struct RunStream<R> {
 
 impl<R: Renew> RunStream<R> {
     /// Starts a run and streams it.
-    pub fn start(agent: Agent, renew: R, id: RunId, spec: RunSpec, patience: Patience) -> Self {
+    pub fn start(agent: R::Way, renew: R, id: RunId, spec: RunSpec, patience: Patience) -> Self {
         let from = StreamSizes::default();
         Self {
             spec: Some(spec),
@@ -119,7 +128,7 @@ impl<R: Renew> RunStream<R> {
 
     /// Streams a known run from these offsets; without `follow`, what is stored now.
     pub const fn attach(
-        agent: Agent,
+        agent: R::Way,
         renew: R,
         id: RunId,
         from: StreamSizes,
@@ -186,7 +195,7 @@ impl<R: Renew> RunStream<R> {
 
     /// Does one step: opens a body, takes a frame, or reads a piece. Every await may be dropped.
     async fn step(&mut self) -> Result<Option<RunEvent>, ClientError> {
-        let Some((response, decoder)) = &mut self.body else {
+        let Some((body, decoder)) = &mut self.body else {
             self.open().await?;
             return Ok(None);
         };
@@ -197,14 +206,10 @@ impl<R: Renew> RunStream<R> {
         if let Some(frame) = frame {
             return self.take(frame);
         }
-        match timeout(SILENCE, response.chunk()).await {
+        match timeout(SILENCE, body.next_piece()).await {
             Ok(Ok(Some(piece))) => decoder.push(&piece),
             Ok(Ok(None)) | Err(_) => return Err(ClientError::Cut { source: None }),
-            Ok(Err(source)) => {
-                return Err(ClientError::Cut {
-                    source: Some(source),
-                });
-            }
+            Ok(Err(error)) => return Err(error),
         }
         Ok(None)
     }
@@ -214,12 +219,12 @@ impl<R: Renew> RunStream<R> {
             Some(agent) => agent,
             None => self.renew.renew().await?,
         };
-        let response = match &self.spec {
-            Some(spec) => agent.start_stream(self.id, spec).await?,
-            None => agent.open_stream(self.id, self.held, self.follow).await?,
+        let body = match &self.spec {
+            Some(spec) => agent.start(self.id, spec).await?,
+            None => agent.resume(self.id, self.held, self.follow).await?,
         };
         self.agent = Some(agent);
-        self.body = Some((response, FrameDecoder::default()));
+        self.body = Some((body, FrameDecoder::default()));
         Ok(())
     }
 
