@@ -141,9 +141,9 @@ impl Follower {
             return Ok((frame, self));
         }
         let work = move || self.next_now(max).map(|frame| (frame, self));
-        Ok(tokio::task::spawn_blocking(work)
+        tokio::task::spawn_blocking(work)
             .await
-            .map_err(|_| RunError::Stopping)??)
+            .map_err(|_| RunError::Stopping)?
     }
 
     /// Returns the next encoded frames, as many as are ready up to [`CHUNK`]; `None` after the end.
@@ -178,7 +178,8 @@ impl Follower {
     }
 
     fn fill(&mut self) -> Result<Bytes, RunError> {
-        let mut chunk = BytesMut::new();
+        // At the tail there is little; behind it a chunk is filled, and growing it would copy it again.
+        let mut chunk = BytesMut::with_capacity(if self.is_at_tail() { 0 } else { CHUNK });
         loop {
             let room = CHUNK.saturating_sub(chunk.len() + HEADER_LEN);
             if room < LEAST_ROOM {

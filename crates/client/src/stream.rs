@@ -9,9 +9,9 @@
 mod resume;
 mod way;
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hpcclient_protocol::{
     ErrorCode, Frame, FrameDecoder, Run, RunId, RunSpec, StreamName,
     run::{StreamSizes, TerminalSize},
@@ -32,6 +32,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The longest pause after a login node that could not be reached; it is not to be asked more often.
 const LONGEST_LOGIN_PAUSE: Duration = Duration::from_secs(30);
+
+/// About how many bytes are put together.
+const JOINED: usize = 256 * 1024;
 
 /// How long to go on trying when the connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +110,8 @@ pub struct RunStream<R: Renew> {
     follow: bool,
     renew: R,
     agent: Option<R::Way>,
+    /// What came while bytes were put together.
+    kept: Option<Result<Option<RunEvent>, ClientError>>,
     body: Option<(<R::Way as Way>::Body, FrameDecoder)>,
     patience: Patience,
     pause: Duration,
@@ -142,6 +147,7 @@ impl<R: Renew> RunStream<R> {
             follow,
             renew,
             agent: Some(agent),
+            kept: None,
             body: None,
             patience,
             pause: FIRST_PAUSE,
@@ -161,6 +167,9 @@ impl<R: Renew> RunStream<R> {
     /// # Errors
     /// What waiting does not mend, or the last failure when the patience is over.
     pub async fn next(&mut self) -> Result<Option<RunEvent>, ClientError> {
+        if let Some(kept) = self.kept.take() {
+            return kept;
+        }
         while !self.is_over {
             let error = match self.step().await {
                 Ok(Some(event)) => return Ok(Some(event)),
@@ -191,6 +200,48 @@ impl<R: Renew> RunStream<R> {
             sleep(pause).await;
         }
         Ok(None)
+    }
+
+    /// Returns what comes next, as [`Self::next`] does, with all bytes of a stream that are there already
+    /// in one piece: for a reader to whom each piece costs something. It is cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn next_joined(&mut self) -> Result<Option<RunEvent>, ClientError> {
+        let first = self.next().await?;
+        let Some(RunEvent::Data {
+            stream,
+            offset,
+            bytes,
+        }) = first
+        else {
+            return Ok(first);
+        };
+        let mut joined = BytesMut::from(bytes);
+        while joined.len() < JOINED {
+            // No wait from here on, so that nothing is lost when this is dropped.
+            let more = poll_fn(|context| {
+                let more = pin!(self.next()).poll(context);
+                Poll::Ready(more)
+            });
+            match more.await {
+                Poll::Ready(Ok(Some(RunEvent::Data {
+                    stream: same,
+                    bytes,
+                    ..
+                }))) if same == stream => joined.extend_from_slice(&bytes),
+                Poll::Ready(other) => {
+                    self.kept = Some(other);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        Ok(Some(RunEvent::Data {
+            stream,
+            offset,
+            bytes: joined.freeze(),
+        }))
     }
 
     /// Does one step: opens a body, takes a frame, or reads a piece. Every await may be dropped.
@@ -305,7 +356,6 @@ const fn held_of(held: &mut StreamSizes, stream: StreamName) -> &mut u64 {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
     use hpcclient_protocol::{ApiError, Command, RunState, bridge::BridgeAddress};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -235,7 +235,15 @@ async fn follow(seed: u64) {
     loop {
         // A reader that gives up waiting and comes back loses nothing either.
         let limit = Duration::from_millis(1 + dice.below(60_000));
-        let Ok(event) = timeout(limit, stream.next()).await else {
+        let joins = dice.one_in(2);
+        let next = async {
+            if joins {
+                stream.next_joined().await
+            } else {
+                stream.next().await
+            }
+        };
+        let Ok(event) = timeout(limit, next).await else {
             continue;
         };
         let Some(event) = event.unwrap_or_else(|error| panic!("seed {seed}: {error:?}")) else {
