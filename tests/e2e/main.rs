@@ -27,3 +27,4 @@ mod policies;
 mod shell;
 mod ssh_agent;
 mod storage;
+mod together;
