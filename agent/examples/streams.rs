@@ -30,7 +30,7 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 const VIEWERS: usize = 50;
 const STALLED: usize = 5;
-const SECONDS: u64 = 10;
+const SECONDS: u64 = 5;
 /// Each piece starts with the time at which it was written.
 const PIECE: usize = 5000;
 const PIECES_A_SECOND: u64 = 1000;
@@ -116,20 +116,21 @@ async fn lag(agent: &Agent) -> Result<()> {
         let lag = lags.get(lags.len() * share / 100).or(lags.last());
         lag.map_or(0.0, |ns| *ns as f64 / 1e6)
     };
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{} viewers of 5 MB/s beside {STALLED} stalled: lag p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms; agent +{:.1} MB",
         VIEWERS - STALLED,
         at(50),
         at(95),
         at(99),
         megabytes(most.saturating_sub(before)),
-    );
+    )?;
     Ok(())
 }
 
 /// Follows to the end; returns how old each piece was when it came.
 async fn watch(mut socket: Socket) -> Result<Vec<u64>> {
-    let (mut lags, mut at, mut head) = (vec![], 0_usize, Vec::new());
+    let (mut lags, mut at, mut head) = (vec![], 0_usize, Vec::new())?;
     while let Some(message) = socket.next().await {
         let Message::Binary(mut bytes) = message? else {
             continue;
@@ -176,7 +177,8 @@ fn flood(agent: &Agent, bytes: u64) -> Result<()> {
         thread::sleep(Duration::from_millis(50));
     }
     let took = start.elapsed().as_secs_f64();
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{:.1} GB without a viewer: {:.0} MB/s; agent +{:.1} MB",
         bytes as f64 / 1e9,
         bytes as f64 / 1e6 / took,
