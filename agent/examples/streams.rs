@@ -130,7 +130,7 @@ async fn lag(agent: &Agent) -> Result<()> {
 
 /// Follows to the end; returns how old each piece was when it came.
 async fn watch(mut socket: Socket) -> Result<Vec<u64>> {
-    let (mut lags, mut at, mut head) = (vec![], 0_usize, Vec::new())?;
+    let (mut lags, mut at, mut head) = (vec![], 0_usize, Vec::new());
     while let Some(message) = socket.next().await {
         let Message::Binary(mut bytes) = message? else {
             continue;
@@ -183,7 +183,7 @@ fn flood(agent: &Agent, bytes: u64) -> Result<()> {
         bytes as f64 / 1e9,
         bytes as f64 / 1e6 / took,
         megabytes(most.saturating_sub(before)),
-    );
+    )?;
     Ok(())
 }
 
