@@ -20,6 +20,7 @@ mod status;
 mod stop;
 mod streams;
 mod ui;
+mod viewers;
 
 use std::panic::AssertUnwindSafe;
 
@@ -71,6 +72,7 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(sessions::router())
         .merge(events::router())
         .merge(live::router())
+        .merge(viewers::router())
         .merge(files::router())
         .merge(stop::router())
         .merge(ui::router())

@@ -20,6 +20,7 @@ mod marks;
 mod orphan;
 mod page;
 mod prune;
+mod readers;
 mod session;
 mod slots;
 mod start;
@@ -46,6 +47,7 @@ pub use self::{
 use self::{
     live_run::{LiveRun, Stage, lock},
     prune::Usage,
+    readers::Readers,
     session::Session,
     slots::Slots,
 };
@@ -81,6 +83,7 @@ struct Registry {
     marking: Mutex<()>,
     usage: Usage,
     shared: Mutex<HashSet<RunId>>,
+    readers: Readers,
     tracker: TaskTracker,
     stopping: CancellationToken,
 }
@@ -130,6 +133,7 @@ impl Runs {
             marking: Mutex::default(),
             usage: Usage::default(),
             shared: Mutex::default(),
+            readers: Readers::new(),
             tracker,
             stopping,
         }))
@@ -196,7 +200,8 @@ impl Runs {
             } else {
                 self.blocking(move || Ok(dir.reader(at)?)).await?
             };
-            return Ok(Follower::live(live, watch, reader, mode));
+            let seat = self.0.readers.seat();
+            return Ok(Follower::live(live, watch, reader, mode, seat));
         }
         let (dir, run) = self.stored(id).await?;
         if mode == Mode::Follow && !run.state.is_final() {
@@ -214,7 +219,7 @@ impl Runs {
                 Ok(if grows { reader.of_growing() } else { reader })
             })
             .await?;
-        Ok(Follower::stored(run, reader))
+        Ok(Follower::stored(run, reader, self.0.readers.seat()))
     }
 
     /// Returns where a run is stored, and the run: for what is asked of its stored output.

@@ -46,13 +46,18 @@ impl AppState {
         tracker: TaskTracker,
         stopping: CancellationToken,
     ) -> Self {
+        let presence = Presence::new(runs.clone());
+        let (teller, ended) = (presence.clone(), stopping.clone());
+        tracker.spawn(async move {
+            let _stopped = ended.run_until_cancelled(teller.tell()).await;
+        });
         Self(Arc::new(Inner {
             hello,
             place,
             user,
             started_ms: clock::now_ms(),
             runs,
-            presence: Presence::default(),
+            presence,
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
             readers: Arc::new(Semaphore::new(MAX_READERS)),
             tracker,
@@ -148,8 +153,8 @@ impl AppState {
     }
 }
 
-/// A browser opens a few; each costs some ten kilobytes.
-const MAX_VIEWERS: usize = 128;
+/// A browser opens a few, a course looks at one run; each costs some ten kilobytes.
+const MAX_VIEWERS: usize = 1024;
 
 /// Each holds a thread of the few, and a processor of a node that others use too.
 const MAX_READERS: usize = 2;

@@ -76,7 +76,7 @@ pub async fn serve(
         tasks: TaskTracker::new(),
         cancel: stop,
         activity: Arc::new(Activity::new(Instant::now())),
-        connections: Arc::new(Semaphore::new(server::CONNECTIONS)),
+        connections: Arc::new(Semaphore::new(server::connections())),
     };
     let nodes = Nodes::open(place.file("nodes.json")).await;
     let door = Arc::new(Door::new(login_port));

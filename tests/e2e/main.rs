@@ -28,4 +28,5 @@ mod policies;
 mod shell;
 mod ssh_agent;
 mod storage;
+mod together;
 mod upgrade;

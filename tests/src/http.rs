@@ -111,6 +111,23 @@ impl Request {
         Response::parse(&bytes)
     }
 
+    /// Sends it over loopback and reads the answer's head; its body, or the WebSocket, is what follows.
+    ///
+    /// # Errors
+    /// Nobody listens, or the answer is not HTTP.
+    pub fn open(&self, to: &Address) -> Result<(Response, TcpStream)> {
+        let Address::Port(port) = to else {
+            bail!("only a port can be kept open");
+        };
+        let mut stream = TcpStream::connect(("127.0.0.1", *port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        self.write(&mut stream, &format!("127.0.0.1:{port}"))?;
+        let mut head = vec![];
+        read_head(&mut stream, &mut head)?;
+        Ok((Response::parse_head(&head)?, stream))
+    }
+
     fn has(&self, name: &str) -> bool {
         self.headers
             .iter()
@@ -143,12 +160,16 @@ impl Request {
             return Ok(());
         }
         // A WebSocket stays open: its head is all that is asked for.
-        let mut byte = [0];
-        while !bytes.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? == 1 {
-            bytes.extend_from_slice(&byte);
-        }
-        Ok(())
+        read_head(stream, bytes)
     }
+}
+
+fn read_head(stream: &mut impl Read, bytes: &mut Vec<u8>) -> Result<()> {
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? == 1 {
+        bytes.extend_from_slice(&byte);
+    }
+    Ok(())
 }
 
 impl Response {
@@ -169,6 +190,14 @@ impl Response {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self> {
+        let mut response = Self::parse_head(bytes)?;
+        if response.header("transfer-encoding") == Some("chunked") {
+            response.body = unchunk(&response.body)?;
+        }
+        Ok(response)
+    }
+
+    fn parse_head(bytes: &[u8]) -> Result<Self> {
         let Some(end) = bytes.windows(4).position(|part| part == b"\r\n\r\n") else {
             bail!("not an HTTP answer: {:?}", String::from_utf8_lossy(bytes));
         };
@@ -180,15 +209,11 @@ impl Response {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let mut response = Self {
+        Ok(Self {
             status: status.context("no status line")?.parse()?,
             headers,
             body: body.get(4..).unwrap_or_default().to_vec(),
-        };
-        if response.header("transfer-encoding") == Some("chunked") {
-            response.body = unchunk(&response.body)?;
-        }
-        Ok(response)
+        })
     }
 }
 

@@ -106,6 +106,12 @@ pub fn api_error(error: &RunError) -> ApiError {
         RunError::BadSpec(error) => error.clone(),
         RunError::NotFound { .. } | RunError::NoSession { .. } => plain(ErrorCode::NotFound),
         RunError::BadRequest { .. } => plain(ErrorCode::BadRequest),
+        RunError::TooManyReaders => {
+            plain(ErrorCode::Unavailable).hint("close pages and consoles that you do not need")
+        }
+        RunError::OnlyViewed { .. } => {
+            plain(ErrorCode::Forbidden).hint("open it with the access `drive`")
+        }
         RunError::OtherSpec { .. } => plain(ErrorCode::Conflict).hint("use a new id for a new run"),
         RunError::Ended { .. } | RunError::Without { .. } | RunError::Stdin { .. } => {
             plain(ErrorCode::Conflict)

@@ -8,7 +8,7 @@
 
 mod channel;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     extract::{
@@ -33,7 +33,7 @@ use super::{
     AppState,
     failure::{Failure, logged},
 };
-use crate::runs::RunError;
+use crate::clock;
 
 /// Returns the routes of this file. The WebSocket also comes as HTTP/2 CONNECT, hence any method.
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -164,7 +164,7 @@ impl Viewer {
                 credit,
                 writer,
                 owner: _,
-                access: _,
+                access,
             } => {
                 self.channels.retain(|_, channel| channel.is_open());
                 if self.channels.contains_key(&channel) {
@@ -178,7 +178,13 @@ impl Viewer {
                 }
                 let granted = Granted::new(credit);
                 let ended = self.ended.child_token();
-                let open = Channel::new(run, writer, granted.sender, ended.clone());
+                let viewer = hpcclient_protocol::live::Viewer {
+                    user: self.state.user().to_owned(),
+                    access,
+                    since_ms: clock::now_ms(),
+                };
+                let present = Arc::new(self.state.presence().join(run, viewer));
+                let open = Channel::new(run, writer, &present, granted.sender, ended.clone());
                 self.channels.insert(channel, open);
                 let outlet = channel::Outlet {
                     number: channel,
@@ -189,6 +195,7 @@ impl Viewer {
                 self.state.tracker().spawn(async move {
                     let _closed = ended.run_until_cancelled(follow).await;
                     ended.cancel();
+                    drop(present);
                 });
                 Ok(())
             }
@@ -199,16 +206,13 @@ impl Viewer {
                 Ok(())
             }
             ViewerMessage::Resize { channel, size } => {
-                let Some(run) = self.channels.get(&channel).map(Channel::run) else {
+                let Some(channel) = self.channels.get(&channel) else {
                     return self.no_channel(channel);
                 };
-                // A run that waits for its turn has no terminal yet, and the socket must go on.
-                let resized = self.state.runs().resize(run, size);
-                match timeout(channel::START_LIMIT, resized).await {
-                    Ok(Ok(())) => Ok(()),
+                match channel.resize(size).await {
+                    Ok(()) => Ok(()),
                     // Late for a run that has just ended: not worth closing its channel.
-                    Ok(Err(error)) => self.refuse(None, Failure::from(error).0),
-                    Err(_) => self.refuse(None, Failure::from(RunError::Busy).0),
+                    Err(error) => self.refuse(None, Failure::from(error).0),
                 }
             }
             ViewerMessage::Close { channel } => {
@@ -331,6 +335,6 @@ const MAX_CHANNELS: usize = 64;
 
 const CONTROL: usize = 256;
 
-const BULK: usize = 2;
+const BULK: usize = 1;
 
 const PARTING_LIMIT: std::time::Duration = std::time::Duration::from_millis(500);

@@ -226,7 +226,7 @@ async fn resize(
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Failure> {
-    state.runs().resize(id.parse()?, json(body)?).await?;
+    state.presence().resize(id.parse()?, json(body)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

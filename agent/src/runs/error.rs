@@ -85,6 +85,15 @@ pub enum RunError {
         /// What it lacks.
         what: &'static str,
     },
+    /// Whoever asks may look at the run and do nothing to it.
+    #[error("run {id} is only viewed here: nothing can be typed, and its size is not set")]
+    OnlyViewed {
+        /// The id.
+        id: RunId,
+    },
+    /// There are no files left to read one more run with.
+    #[error("too many streams are read from this node's agent at the same time")]
+    TooManyReaders,
     /// The session's directory is gone.
     #[error("the session's directory {path} does not exist any more")]
     DirectoryGone {

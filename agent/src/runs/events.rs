@@ -31,7 +31,7 @@ impl Default for Events {
 impl Events {
     /// Tells that a run is new or has another state. The run is only built when someone watches.
     pub fn tell(&self, run: impl FnOnce() -> Run) {
-        self.send(|seq| Event::Run {
+        self.tell_event(|seq| Event::Run {
             seq,
             run: Box::new(run()),
         });
@@ -39,7 +39,7 @@ impl Events {
 
     /// Tells that a run was deleted.
     pub fn tell_gone(&self, run: RunId) {
-        self.send(|seq| Event::Gone { seq, run });
+        self.tell_event(|seq| Event::Gone { seq, run });
     }
 
     /// Returns whether anybody watches.
@@ -47,7 +47,8 @@ impl Events {
         self.sender.receiver_count() > 0
     }
 
-    fn send(&self, event: impl FnOnce(u64) -> Event) {
+    /// Tells an event with the number that it gets. It is only built when someone watches.
+    pub fn tell_event(&self, event: impl FnOnce(u64) -> Event) {
         let seq = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
         if self.is_watched() {
             let _nobody = self.sender.send(Arc::new(event(seq)));

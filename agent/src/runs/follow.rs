@@ -13,8 +13,9 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     RunError,
     live_run::{Growth, LiveRun},
+    readers::Seat,
 };
-use crate::store::{RunReader, StoreError};
+use crate::store::RunReader;
 
 /// Whether a follower waits for what is not there yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,7 @@ pub struct Follower {
     source: Source,
     reader: RunReader,
     mode: Mode,
+    seat: Seat,
     told: Option<(RunState, Option<String>)>,
     ended: bool,
 }
@@ -48,23 +50,26 @@ impl Follower {
         watch: watch::Receiver<Growth>,
         reader: RunReader,
         mode: Mode,
+        seat: Seat,
     ) -> Self {
         Self {
             source: Source::Live(live, watch),
             reader,
             mode,
+            seat,
             told: None,
             ended: false,
         }
     }
 
     /// Follows a run that will not change.
-    pub(super) fn stored(run: Run, reader: RunReader) -> Self {
+    pub(super) fn stored(run: Run, reader: RunReader, seat: Seat) -> Self {
         let source = Source::Stored(Box::new(run));
         Self {
             source,
             reader,
             mode: Mode::Stored,
+            seat,
             told: None,
             ended: false,
         }
@@ -80,8 +85,8 @@ impl Follower {
     /// `max` 0 only a new state comes.
     ///
     /// # Errors
-    /// The store cannot be read.
-    pub fn next_now(&mut self, max: usize) -> Result<Option<Frame>, StoreError> {
+    /// The store cannot be read, or not by one more.
+    pub fn next_now(&mut self, max: usize) -> Result<Option<Frame>, RunError> {
         if self.ended {
             return Ok(None);
         }
@@ -103,8 +108,12 @@ impl Follower {
         if max == 0 {
             return Ok(None);
         }
-        if let Some(frame) = self.reader.next(max)? {
-            return Ok(Some(frame));
+        // Before its turn a run has written nothing.
+        if state != RunState::Queued {
+            self.seat.take()?;
+            if let Some(frame) = self.reader.next(max)? {
+                return Ok(Some(frame));
+            }
         }
         if is_last {
             self.ended = true;
@@ -132,9 +141,9 @@ impl Follower {
             return Ok((frame, self));
         }
         let work = move || self.next_now(max).map(|frame| (frame, self));
-        Ok(tokio::task::spawn_blocking(work)
+        tokio::task::spawn_blocking(work)
             .await
-            .map_err(|_| RunError::Stopping)??)
+            .map_err(|_| RunError::Stopping)?
     }
 
     /// Returns the next encoded frames, as many as are ready up to [`CHUNK`]; `None` after the end.
@@ -168,8 +177,9 @@ impl Follower {
         }
     }
 
-    fn fill(&mut self) -> Result<Bytes, StoreError> {
-        let mut chunk = BytesMut::new();
+    fn fill(&mut self) -> Result<Bytes, RunError> {
+        // At the tail there is little; behind it a chunk is filled, and growing it would copy it again.
+        let mut chunk = BytesMut::with_capacity(if self.is_at_tail() { 0 } else { CHUNK });
         loop {
             let room = CHUNK.saturating_sub(chunk.len() + HEADER_LEN);
             if room < LEAST_ROOM {

@@ -134,11 +134,11 @@ impl Runs {
         Ok(())
     }
 
-    /// Changes the size of a run's terminal.
+    /// Waits until a run has a terminal that can get this size.
     ///
     /// # Errors
-    /// The run has ended or has no terminal, or the shim cannot be reached.
-    pub async fn resize(&self, id: RunId, size: TerminalSize) -> Result<(), RunError> {
+    /// The run has ended or has no terminal, or no terminal has such a size.
+    pub async fn await_terminal(&self, id: RunId, size: TerminalSize) -> Result<(), RunError> {
         if size.cols == 0 || size.rows == 0 {
             let what = "a terminal has at least one column and one row".to_owned();
             return Err(RunError::BadRequest { what });
@@ -150,9 +150,17 @@ impl Runs {
                 what: "terminal",
             });
         }
-        live.linked()
-            .await?
-            .send(&ToShim::Resize { run: id, size }, b"")
+        live.linked().await.map(drop)
+    }
+
+    /// Changes the size of a run's terminal. Called by `presence`, which knows whose size counts.
+    ///
+    /// # Errors
+    /// The run has ended or has not started, or the shim cannot be reached.
+    pub fn resize(&self, id: RunId, size: TerminalSize) -> Result<(), RunError> {
+        let live = self.live(id).ok_or(RunError::Ended { id })?;
+        let link = live.link().ok_or(RunError::Busy)?;
+        link.send(&ToShim::Resize { run: id, size }, b"")
     }
 
     /// Ends every session and kills every run, and waits up to `limit` until all are gone.
@@ -177,6 +185,19 @@ impl Runs {
         };
         if timeout(limit, all_gone).await.is_err() {
             tracing::warn!("some runs did not end in time");
+        }
+    }
+
+    /// Returns a run that other nodes' agents know no more of than this one.
+    ///
+    /// # Errors
+    /// There is none, or it lives on another node.
+    pub async fn get_here(&self, id: RunId) -> Result<Run, RunError> {
+        let run = self.get(id).await?;
+        if run.state.is_final() || self.is_ours(&run) {
+            Ok(run)
+        } else {
+            Err(RunError::OtherNode { id, host: run.host })
         }
     }
 

@@ -81,12 +81,14 @@ where
 /// hyper's limit for a request's head, and how much it gathers before it writes.
 const HEADER_BYTES: usize = 16 * 1024;
 
-/// The bridge puts every viewer and every call of a cluster on one connection.
-const MAX_STREAMS: u32 = 512;
+/// The bridge puts every viewer and every call of a cluster on one connection, and gives each of them
+/// a window of 1 MiB; all together must stay below 2 GiB.
+const MAX_STREAMS: u32 = 1536;
 
 const FRAME_BYTES: u32 = 64 * 1024;
 
-/// What waits in one HTTP/2 stream for a client that does not read.
-const SEND_BYTES: usize = 256 * 1024;
+/// What waits in one HTTP/2 stream for a client that does not read, beside one piece. Fifty viewers of
+/// one terminal over a connection that is slower than it all have so much waiting.
+const SEND_BYTES: usize = 8 * 1024;
 
 const LAST_ANSWERS: Duration = Duration::from_secs(1);

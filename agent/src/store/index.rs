@@ -31,8 +31,8 @@ use super::{
 pub(super) const FILE_NAME: &str = "io.idx";
 /// The size of a record.
 pub(super) const RECORD: usize = 32;
-/// How much of the file is read at a time.
-const BLOCK: usize = 1024 * RECORD;
+/// How much of the file is read at a time, and kept for each viewer.
+const BLOCK: usize = 256 * RECORD;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {

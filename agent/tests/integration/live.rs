@@ -2,105 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use futures_util::{SinkExt, StreamExt};
+use bytes::Bytes;
+use futures_util::SinkExt;
 use hpcclient_protocol::{
-    Frame, FrameDecoder, RunId, RunSpec,
+    Frame, RunId, RunSpec,
     event::Event,
     live::{AgentMessage, ViewerMessage},
-    run::{StdinMode, StreamSizes, TerminalSize},
+    run::{StdinMode, TerminalSize},
 };
-use http::{Method, Request, StatusCode};
-use http_body_util::Full;
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::UnixStream,
+use http::{Method, StatusCode};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    node::{Node, Output, argv, is_alive, shell, wait_until, with_tasks},
+    viewer::{Heard, over_http1, over_http2},
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Message, protocol::Role},
-};
-
-use crate::node::{Node, Output, argv, is_alive, shell, wait_until, with_tasks};
-
-struct Viewer<S> {
-    socket: WebSocketStream<S>,
-}
-
-/// One message of the agent.
-#[derive(Debug)]
-enum Heard {
-    Said(AgentMessage),
-    Frame(u32, Frame),
-}
-
-async fn over_http1(node: &Node) -> Viewer<UnixStream> {
-    let stream = UnixStream::connect(&node.hello.socket).await.unwrap();
-    let (socket, _) = tokio_tungstenite::client_async("ws://agent/v1/live", stream)
-        .await
-        .unwrap();
-    Viewer { socket }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Viewer<S> {
-    async fn say(&mut self, message: &ViewerMessage) {
-        let text = serde_json::to_string(message).unwrap();
-        self.socket.send(Message::text(text)).await.unwrap();
-    }
-
-    async fn open(&mut self, channel: u32, run: RunId, credit: u32) {
-        let from = StreamSizes::default();
-        self.say(&ViewerMessage::Open {
-            channel,
-            run,
-            from,
-            credit,
-            writer: None,
-            owner: None,
-            access: hpcclient_protocol::live::Access::Drive,
-        })
-        .await;
-    }
-
-    async fn stdin(&mut self, channel: u32, seq: u64, bytes: &[u8]) {
-        let mut message = BytesMut::new();
-        message.put_u32(channel);
-        message.put_u64(seq);
-        message.put_slice(bytes);
-        self.socket
-            .send(Message::binary(message.freeze()))
-            .await
-            .unwrap();
-    }
-
-    async fn hear(&mut self) -> Heard {
-        match self.socket.next().await.expect("the socket ended").unwrap() {
-            Message::Text(text) => Heard::Said(serde_json::from_str(text.as_str()).unwrap()),
-            Message::Binary(mut bytes) => {
-                let channel = bytes.get_u32();
-                let mut decoder = FrameDecoder::default();
-                decoder.push(&bytes);
-                Heard::Frame(channel, decoder.next_frame().unwrap().unwrap())
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn pong(&mut self, nonce: u32) -> Vec<Heard> {
-        self.say(&ViewerMessage::Ping { nonce }).await;
-        let mut before = vec![];
-        loop {
-            match self.hear().await {
-                Heard::Said(AgentMessage::Pong { nonce: back }) => {
-                    assert_eq!(back, nonce);
-                    return before;
-                }
-                other => before.push(other),
-            }
-        }
-    }
-}
 
 #[test]
 fn a_channel_sends_what_was_granted_and_not_a_byte_more() {
@@ -269,17 +185,7 @@ fn a_socket_over_http2_works_the_same() {
     with_tasks(async {
         let node = Node::start();
         let client = node.client().await;
-        let request = Request::builder()
-            .method(Method::CONNECT)
-            .uri("http://agent/v1/live")
-            .header("sec-websocket-version", "13")
-            .extension(hyper::ext::Protocol::from_static("websocket"))
-            .body(Full::new(Bytes::new()));
-        let response = client.send(request.unwrap()).await;
-        assert_eq!(response.status(), StatusCode::OK);
-        let upgraded = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
-        let socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
-        let mut viewer = Viewer { socket };
+        let mut viewer = over_http2(&client).await;
         assert!(viewer.pong(42).await.is_empty());
         let id = RunId::random();
         client.put(id, &shell("echo over two")).await;

@@ -6,6 +6,8 @@ mod calls;
 #[cfg(test)]
 mod clocks;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod daemon;
 #[cfg(test)]
 mod damage;
@@ -43,3 +45,7 @@ mod security;
 mod starts;
 #[cfg(test)]
 mod survival;
+#[cfg(test)]
+mod viewer;
+#[cfg(test)]
+mod viewers;

@@ -210,7 +210,11 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn connect(socket: &str) -> Self {
         let stream = UnixStream::connect(socket).await.unwrap();
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size((1 << 31) - 1)
+            .max_frame_size(64 << 10)
+            .handshake(TokioIo::new(stream))
             .await
             .unwrap();
         tokio::task::spawn_local(async move { drop(connection.await) });

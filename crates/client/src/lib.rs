@@ -18,4 +18,4 @@ pub use agent::{Agent, RunQuery};
 pub use bridge::{Bridge, ConnectEvents};
 pub use error::ClientError;
 pub use ndjson::Ndjson;
-pub use stream::{Patience, Renew, RunEvent, RunStream, Same};
+pub use stream::{Body, Patience, Renew, RunEvent, RunStream, Same, Way};

@@ -5,16 +5,20 @@
 //! ends without `End` is asked for again from the offsets held; a silent body counts as cut,
 //! because the agent pings every 15 s.
 
-use std::{future::Future, time::Duration};
+#[cfg(test)]
+mod resume;
+mod way;
 
-use bytes::Bytes;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+use bytes::{Bytes, BytesMut};
 use hpcclient_protocol::{
     ErrorCode, Frame, FrameDecoder, Run, RunId, RunSpec, StreamName,
     run::{StreamSizes, TerminalSize},
 };
-use reqwest::Response;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use self::way::{Body, Way};
 use crate::{Agent, ClientError};
 
 /// Three missed pings of the agent.
@@ -29,6 +33,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause after a login node that could not be reached; it is not to be asked more often.
 const LONGEST_LOGIN_PAUSE: Duration = Duration::from_secs(30);
 
+/// About how many bytes are put together.
+const JOINED: usize = 256 * 1024;
+
 /// How long to go on trying when the connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
@@ -40,8 +47,11 @@ pub enum Patience {
 
 /// Finds the agent again after a cut; a restarted bridge has another address and token.
 pub trait Renew: Send {
+    /// What leads to the agent.
+    type Way: Way;
+
     /// Returns the agent to ask next.
-    fn renew(&mut self) -> impl Future<Output = Result<Agent, ClientError>> + Send;
+    fn renew(&mut self) -> impl Future<Output = Result<Self::Way, ClientError>> + Send;
 }
 
 /// The same agent every time.
@@ -49,6 +59,8 @@ pub trait Renew: Send {
 pub struct Same(pub Agent);
 
 impl Renew for Same {
+    type Way = Agent;
+
     async fn renew(&mut self) -> Result<Agent, ClientError> {
         Ok(self.0.clone())
     }
@@ -90,15 +102,17 @@ pub enum RunEvent {
 
 /// A run's frames, resumed when they are cut.
 #[derive(Debug)]
-pub struct RunStream<R> {
+pub struct RunStream<R: Renew> {
     id: RunId,
     /// What to start, until the agent is known to have it.
     spec: Option<RunSpec>,
     held: StreamSizes,
     follow: bool,
     renew: R,
-    agent: Option<Agent>,
-    body: Option<(Response, FrameDecoder)>,
+    agent: Option<R::Way>,
+    /// What came while bytes were put together.
+    kept: Option<Result<Option<RunEvent>, ClientError>>,
+    body: Option<(<R::Way as Way>::Body, FrameDecoder)>,
     patience: Patience,
     pause: Duration,
     give_up: Option<Instant>,
@@ -109,7 +123,7 @@ pub struct RunStream<R> {
 
 impl<R: Renew> RunStream<R> {
     /// Starts a run and streams it.
-    pub fn start(agent: Agent, renew: R, id: RunId, spec: RunSpec, patience: Patience) -> Self {
+    pub fn start(agent: R::Way, renew: R, id: RunId, spec: RunSpec, patience: Patience) -> Self {
         let from = StreamSizes::default();
         Self {
             spec: Some(spec),
@@ -119,7 +133,7 @@ impl<R: Renew> RunStream<R> {
 
     /// Streams a known run from these offsets; without `follow`, what is stored now.
     pub const fn attach(
-        agent: Agent,
+        agent: R::Way,
         renew: R,
         id: RunId,
         from: StreamSizes,
@@ -133,6 +147,7 @@ impl<R: Renew> RunStream<R> {
             follow,
             renew,
             agent: Some(agent),
+            kept: None,
             body: None,
             patience,
             pause: FIRST_PAUSE,
@@ -152,6 +167,9 @@ impl<R: Renew> RunStream<R> {
     /// # Errors
     /// What waiting does not mend, or the last failure when the patience is over.
     pub async fn next(&mut self) -> Result<Option<RunEvent>, ClientError> {
+        if let Some(kept) = self.kept.take() {
+            return kept;
+        }
         while !self.is_over {
             let error = match self.step().await {
                 Ok(Some(event)) => return Ok(Some(event)),
@@ -184,9 +202,51 @@ impl<R: Renew> RunStream<R> {
         Ok(None)
     }
 
+    /// Returns what comes next, as [`Self::next`] does, with all bytes of a stream that are there already
+    /// in one piece: for a reader to whom each piece costs something. It is cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn next_joined(&mut self) -> Result<Option<RunEvent>, ClientError> {
+        let first = self.next().await?;
+        let Some(RunEvent::Data {
+            stream,
+            offset,
+            bytes,
+        }) = first
+        else {
+            return Ok(first);
+        };
+        let mut joined = BytesMut::from(bytes);
+        while joined.len() < JOINED {
+            // No wait from here on, so that nothing is lost when this is dropped.
+            let more = poll_fn(|context| {
+                let more = pin!(self.next()).poll(context);
+                Poll::Ready(more)
+            });
+            match more.await {
+                Poll::Ready(Ok(Some(RunEvent::Data {
+                    stream: same,
+                    bytes,
+                    ..
+                }))) if same == stream => joined.extend_from_slice(&bytes),
+                Poll::Ready(other) => {
+                    self.kept = Some(other);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        Ok(Some(RunEvent::Data {
+            stream,
+            offset,
+            bytes: joined.freeze(),
+        }))
+    }
+
     /// Does one step: opens a body, takes a frame, or reads a piece. Every await may be dropped.
     async fn step(&mut self) -> Result<Option<RunEvent>, ClientError> {
-        let Some((response, decoder)) = &mut self.body else {
+        let Some((body, decoder)) = &mut self.body else {
             self.open().await?;
             return Ok(None);
         };
@@ -197,14 +257,10 @@ impl<R: Renew> RunStream<R> {
         if let Some(frame) = frame {
             return self.take(frame);
         }
-        match timeout(SILENCE, response.chunk()).await {
+        match timeout(SILENCE, body.next_piece()).await {
             Ok(Ok(Some(piece))) => decoder.push(&piece),
             Ok(Ok(None)) | Err(_) => return Err(ClientError::Cut { source: None }),
-            Ok(Err(source)) => {
-                return Err(ClientError::Cut {
-                    source: Some(source),
-                });
-            }
+            Ok(Err(error)) => return Err(error),
         }
         Ok(None)
     }
@@ -214,12 +270,12 @@ impl<R: Renew> RunStream<R> {
             Some(agent) => agent,
             None => self.renew.renew().await?,
         };
-        let response = match &self.spec {
-            Some(spec) => agent.start_stream(self.id, spec).await?,
-            None => agent.open_stream(self.id, self.held, self.follow).await?,
+        let body = match &self.spec {
+            Some(spec) => agent.start(self.id, spec).await?,
+            None => agent.resume(self.id, self.held, self.follow).await?,
         };
         self.agent = Some(agent);
-        self.body = Some((response, FrameDecoder::default()));
+        self.body = Some((body, FrameDecoder::default()));
         Ok(())
     }
 
@@ -300,7 +356,6 @@ const fn held_of(held: &mut StreamSizes, stream: StreamName) -> &mut u64 {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
     use hpcclient_protocol::{ApiError, Command, RunState, bridge::BridgeAddress};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},

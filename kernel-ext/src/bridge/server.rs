@@ -19,6 +19,7 @@ use futures_util::future::{Either, select};
 use hpcclient_protocol::{ApiError, ErrorCode};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -43,8 +44,12 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long to rest when the system has no descriptor for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections all listeners together keep. A page holds a handful, a command two.
-pub(crate) const CONNECTIONS: usize = 512;
+/// How many connections all listeners together keep at most. A page holds a handful, a command two,
+/// each viewer of a live socket one.
+const MOST_CONNECTIONS: usize = 1280;
+
+/// How many files the bridge asks the system for.
+const FILES: u64 = 2048;
 
 /// What one connection more gets.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
@@ -53,6 +58,23 @@ content-type: application/json\r\ncontent-length: 70\r\n\r\n\
 
 /// How often another port is tried for a page.
 const PORT_TRIES: usize = 16;
+
+/// Returns how many connections all listeners together may keep: four fifths of the files that this
+/// process may open, which is raised as far as the system allows.
+pub(crate) fn connections() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(FILES);
+    let wanted = limit.current.map(|soft| soft.max(hard.min(FILES)));
+    let raised = Rlimit {
+        current: wanted,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(FILES);
+    usize::try_from(files / 5 * 4).map_or(MOST_CONNECTIONS, |files| files.min(MOST_CONNECTIONS))
+}
 
 /// What answers the requests of one listener.
 pub(crate) trait Site: Send + Sync + 'static {

@@ -123,6 +123,8 @@ pub(super) struct Found {
 }
 
 impl Renew for Found {
+    type Way = Agent;
+
     async fn renew(&mut self) -> Result<Agent, ClientError> {
         let bridge = bridge().await?;
         connect(&bridge, &self.cluster, Answers::Terminal).await?;

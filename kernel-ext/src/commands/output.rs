@@ -92,7 +92,7 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<(
 /// Returns the next event; a stream that just stops is a cut.
 pub(super) async fn next<R: Renew>(stream: &mut RunStream<R>) -> Result<RunEvent, ClientError> {
     stream
-        .next()
+        .next_joined()
         .await?
         .ok_or(ClientError::Cut { source: None })
 }

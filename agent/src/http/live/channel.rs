@@ -4,11 +4,18 @@
 //! store before there is credit and room on the socket; `seq` numbers of a writer go to the shim in
 //! the order in which they came.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use axum::extract::ws::Message;
 use bytes::{BufMut, BytesMut};
-use hpcclient_protocol::{Frame, RunId, live::AgentMessage, run::StreamSizes};
+use hpcclient_protocol::{
+    Frame, RunId,
+    live::AgentMessage,
+    run::{StreamSizes, TerminalSize},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::timeout,
@@ -18,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Failure, logged, text};
 use crate::{
     http::AppState,
+    presence::Present,
     runs::{Follower, Mode, Piece, RunError, Start, Taken},
 };
 
@@ -26,6 +34,8 @@ use crate::{
 pub(super) struct Channel {
     run: RunId,
     writer: String,
+    /// Gone when the channel has ended.
+    present: Weak<Present>,
     granted: watch::Sender<u64>,
     untaken: Arc<Semaphore>,
     ended: CancellationToken,
@@ -49,21 +59,19 @@ impl Channel {
     pub(super) fn new(
         run: RunId,
         writer: Option<String>,
+        present: &Arc<Present>,
         granted: watch::Sender<u64>,
         ended: CancellationToken,
     ) -> Self {
         Self {
             run,
             writer: writer.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+            present: Arc::downgrade(present),
             granted,
             untaken: Arc::new(Semaphore::new(MAX_UNTAKEN)),
             _end: ended.clone().drop_guard(),
             ended,
         }
-    }
-
-    pub(super) const fn run(&self) -> RunId {
-        self.run
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -75,6 +83,15 @@ impl Channel {
             .send_modify(|all| *all = all.saturating_add(u64::from(bytes)));
     }
 
+    /// Tells the size of the viewer's window.
+    pub(super) async fn resize(&self, size: TerminalSize) -> Result<(), RunError> {
+        let present = self.present.upgrade();
+        let present = present.ok_or(RunError::Ended { id: self.run })?;
+        // A run that waits for its turn has no terminal yet, and the socket must go on.
+        let resized = timeout(START_LIMIT, present.resize(size)).await;
+        resized.unwrap_or(Err(RunError::Busy))
+    }
+
     /// Sends a piece of stdin. The permit is held until it was taken.
     pub(super) async fn write(
         &self,
@@ -82,6 +99,8 @@ impl Channel {
         seq: u64,
         bytes: &[u8],
     ) -> Result<(Taken, OwnedSemaphorePermit), Failure> {
+        let present = self.present.upgrade();
+        present.ok_or(RunError::Ended { id: self.run })?.types()?;
         let untaken = Arc::clone(&self.untaken).try_acquire_owned();
         let permit = untaken.map_err(|_| RunError::Busy)?;
         let piece = Piece {
