@@ -5,14 +5,18 @@
 //! else; no route needs a token, because only processes of this user reach the socket.
 //! Not here: connections (`serve`), what requests do (`runs`, `files`, `ui`).
 
+mod audit;
 mod events;
 pub mod failure;
 mod files;
+pub mod guests;
 mod live;
 mod node;
 mod range;
 mod runs;
 mod sessions;
+mod shared;
+mod shares;
 mod status;
 mod stop;
 mod streams;
@@ -66,6 +70,9 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(events::router())
         .merge(live::router())
         .merge(files::router())
+        .merge(shares::router())
+        .merge(shared::router())
+        .merge(audit::router())
         .merge(stop::router())
         .merge(ui::router())
 }

@@ -39,6 +39,7 @@ use crate::{
     log,
     place::{Lock, Place},
     runs::Runs,
+    shares,
     store::Store,
 };
 
@@ -99,6 +100,7 @@ async fn run(place: Place, lock: Lock, hello: AgentHello, is_daemon: bool) -> Re
     let user = environment::login_name().await;
     let state = AppState::new(hello, user, place, runs, tracker, stopping);
     stop_on_signals(&state)?;
+    shares::start(&state).await;
     tracing::info!(
         pid = state.hello().pid,
         version = state.hello().version,

@@ -14,7 +14,7 @@ use hpcclient_protocol::status::AgentHello;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{clock, place::Place, presence::Presence, runs::Runs};
+use crate::{clock, place::Place, presence::Presence, runs::Runs, shares::Shares};
 
 /// The agent, as its handlers see it.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ struct Inner {
     started_ms: u64,
     runs: Runs,
     presence: Presence,
+    shares: Shares,
     viewers: Arc<Semaphore>,
     tracker: TaskTracker,
     stopping: CancellationToken,
@@ -45,6 +46,7 @@ impl AppState {
         tracker: TaskTracker,
         stopping: CancellationToken,
     ) -> Self {
+        let shares = Shares::new(&place, &user);
         Self(Arc::new(Inner {
             hello,
             place,
@@ -52,6 +54,7 @@ impl AppState {
             started_ms: clock::now_ms(),
             runs,
             presence: Presence::default(),
+            shares,
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
             tracker,
             stopping,
@@ -99,6 +102,12 @@ impl AppState {
     #[must_use]
     pub fn presence(&self) -> &Presence {
         &self.0.presence
+    }
+
+    /// Returns what this user shares.
+    #[must_use]
+    pub fn shares(&self) -> &Shares {
+        &self.0.shares
     }
 
     /// Returns the places for live sockets.
