@@ -35,8 +35,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::record::Record;
-pub use self::{audit::Audit, keeper::{Leash, start}, names::{Names, User}};
-use crate::{clock, files::RegularFile, place::Place, runs::Runs, shim};
+pub use self::{
+    audit::Audit,
+    keeper::{Leash, start},
+    names::{Names, User},
+};
+use crate::{
+    clock,
+    files::{QueryPath, RegularFile},
+    place::Place,
+    runs::Runs,
+    shim,
+};
 
 /// The shares of this user on this node; clones are the same.
 #[derive(Clone, Debug)]
@@ -45,6 +55,7 @@ pub struct Shares(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     owner: String,
+    home: PathBuf,
     folder: PathBuf,
     boot_id: String,
     policy: PathBuf,
@@ -94,6 +105,7 @@ impl Shares {
         let folder = place.node_folder();
         Self(Arc::new(Inner {
             owner: owner.to_owned(),
+            home: place.home().to_owned(),
             audit: Audit::new(&folder),
             folder: folder.join("shares"),
             boot_id: shim::boot_id().unwrap_or_default(),
@@ -154,6 +166,8 @@ impl Shares {
         spec: ShareSpec,
     ) -> Result<(Share, bool), ApiError> {
         if let Some(reason) = self.off().await {
+            // What was shared before the site said so is shut at once.
+            let _shut = self.call_keeper().await;
             let what = format!("sharing is off on this cluster: {reason}");
             return Err(ApiError::new(ErrorCode::Forbidden, what));
         }
@@ -239,7 +253,8 @@ impl Shares {
         // The one that allows most comes first.
         found.sort_by_key(|active| {
             let spec = &active.record.share.spec;
-            let is_part = matches!(&spec.object, SharedObject::Run { streams, .. } if !streams.is_empty());
+            let is_part =
+                matches!(&spec.object, SharedObject::Run { streams, .. } if !streams.is_empty());
             (spec.access == Access::View, is_part)
         });
         for active in found {
@@ -318,7 +333,9 @@ impl Shares {
                 let run = run.map_err(|error| crate::http::failure::api_error(&error))?;
                 *streams = record::narrowed(streams, run.spec.pty.is_some())?;
                 if !streams.is_empty() && spec.access == Access::Drive {
-                    return Err(bad("one stream can only be viewed; share the whole run to let it be driven"));
+                    return Err(bad(
+                        "one stream can only be viewed; share the whole run to let it be driven",
+                    ));
                 }
                 run.name.unwrap_or_else(|| run.spec.command.to_line())
             }
@@ -326,7 +343,7 @@ impl Shares {
                 if spec.access == Access::Drive {
                     return Err(bad("a file can only be viewed"));
                 }
-                let asked = record::path_of(path);
+                let asked = QueryPath::from_bytes(path.as_bytes()).resolve(&self.0.home)?;
                 let real = blocking(move || Ok(RegularFile::own_path(&asked)?)).await?;
                 *path = record::bytes_of(&real);
                 path.to_lossy()
@@ -334,7 +351,9 @@ impl Shares {
         };
         let longest = created_ms + u64::try_from(LONGEST_DRIVE.as_millis()).unwrap_or(u64::MAX);
         match spec.expires_ms {
-            Some(at) if at <= created_ms => return Err(bad("the share would end before it begins")),
+            Some(at) if at <= created_ms => {
+                return Err(bad("the share would end before it begins"));
+            }
             Some(at) if at > longest && spec.access == Access::Drive => {
                 return Err(bad("a share that lets others type ends within 7 days"));
             }

@@ -6,10 +6,13 @@
 
 use std::{
     fs::{File, Metadata},
-    os::{fd::AsRawFd as _, unix::{
-        ffi::OsStrExt as _,
-        fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
-    }},
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+        },
+    },
     path::{Path, PathBuf},
 };
 
@@ -174,7 +177,8 @@ mod tests {
         let path = folder.join("open/f");
         assert_eq!(RegularFile::own_path(&path).unwrap(), path);
         assert_eq!(RegularFile::open_own(&path).unwrap().size(), 5);
-        let refused = |path: &Path| matches!(RegularFile::open_own(path), Err(FileError::NotOwn { .. }));
+        let refused =
+            |path: &Path| matches!(RegularFile::open_own(path), Err(FileError::NotOwn { .. }));
         // The file became a link.
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(secret.join("f"), &path).unwrap();

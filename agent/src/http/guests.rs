@@ -147,10 +147,16 @@ impl Ask {
 
 /// The answer to everything that a guest is not to know of.
 fn hidden() -> Failure {
-    Failure(ApiError::new(ErrorCode::NotFound, "nothing of this name is shared with you"))
+    Failure(ApiError::new(
+        ErrorCode::NotFound,
+        "nothing of this name is shared with you",
+    ))
 }
 
-async fn list(State(guests): State<Guests>, Extension(who): Extension<Visitor>) -> Json<Vec<Share>> {
+async fn list(
+    State(guests): State<Guests>,
+    Extension(who): Extension<Visitor>,
+) -> Json<Vec<Share>> {
     Json(guests.state.shares().for_guest(who.uid).await)
 }
 
@@ -182,7 +188,9 @@ async fn view(
         _ => false,
     };
     let mut asked = words(&query, ask);
-    if ask == Ask::Search && let Some(name) = grant.streams.first() {
+    if ask == Ask::Search
+        && let Some(name) = grant.streams.first()
+    {
         // A share of less than all has one stream.
         if word("stream").is_some_and(|(_, value)| value != name.as_str().as_bytes()) {
             return Err(hidden());
@@ -196,11 +204,19 @@ async fn view(
         _ => "read",
     };
     guests.note(&who, &grant, what).await?;
-    let access = if is("access", "view") { Access::View } else { grant.access };
+    let access = if is("access", "view") {
+        Access::View
+    } else {
+        grant.access
+    };
     let stay = follows.then(|| guests.stay(&who, id, &grant, access));
     let answer = guests.own(id, ask, &asked, Body::empty()).await?;
     let (head, body) = answer.into_parts();
-    let body = if ask == Ask::Stream { shown_frames(body, grant) } else { body };
+    let body = if ask == Ask::Stream {
+        shown_frames(body, grant)
+    } else {
+        body
+    };
     // The stay ends with the body: when it is read to its end or the connection is gone.
     let body = Body::from_stream(body.into_data_stream().map(move |piece| {
         let _here = &stay;
@@ -218,14 +234,20 @@ async fn drive(
 ) -> Result<Response, Failure> {
     let ask = Ask::of(&Method::POST, &part).ok_or_else(hidden)?;
     let (id, grant) = guests.enter(&who, &id, ask).await?;
-    let limit = if ask == Ask::Stdin { MAX_DATA } else { MAX_ORDER };
+    let limit = if ask == Ask::Stdin {
+        MAX_DATA
+    } else {
+        MAX_ORDER
+    };
     let bytes = read_body(body, limit).await?;
     let mut query = words(&query.unwrap_or_default(), ask);
     let what = match ask {
         Ask::Signal => {
             let order: SignalRequest = super::failure::json(Ok(bytes.clone()))?;
             if order.signal != "INT" {
-                guests.note(&who, &grant, "refused: a signal other than INT to").await?;
+                guests
+                    .note(&who, &grant, "refused: a signal other than INT to")
+                    .await?;
                 return Err(hidden());
             }
             "sent INT to".to_owned()
@@ -253,7 +275,9 @@ async fn file(
 ) -> Result<Response, Failure> {
     let path = QueryPath::from_query(&query.unwrap_or_default()).map_err(|_| hidden())?;
     // `~` would be the owner's home, which is nothing to ask about.
-    let path = path.resolve(std::path::Path::new("")).map_err(|_| hidden())?;
+    let path = path
+        .resolve(std::path::Path::new(""))
+        .map_err(|_| hidden())?;
     let grant = guests.state.shares().grant_file(who.uid, &path).await;
     let grant = grant.ok_or_else(hidden)?;
     who.leash.tie(grant.ended.clone());
@@ -274,7 +298,8 @@ impl Guests {
         let grant = grant.ok_or_else(hidden)?;
         if !ask.is_in(&grant) {
             let part = ask.part().trim_start_matches('/');
-            self.note(who, &grant, &format!("refused: {part} of")).await?;
+            self.note(who, &grant, &format!("refused: {part} of"))
+                .await?;
             return Err(hidden());
         }
         who.leash.tie(grant.ended.clone());
@@ -283,7 +308,11 @@ impl Guests {
 
     /// Asks the agent's own route.
     async fn own(&self, id: RunId, ask: Ask, query: &str, body: Body) -> Result<Response, Failure> {
-        let method = if ask.drives() { Method::POST } else { Method::GET };
+        let method = if ask.drives() {
+            Method::POST
+        } else {
+            Method::GET
+        };
         let request = Request::builder()
             .method(method)
             .uri(format!("/v1/runs/{id}{}?{query}", ask.part()))
@@ -352,13 +381,21 @@ fn entry(uid: u32, grant: &Grant, action: &str) -> AuditEntry {
 fn words(query: &str, ask: Ask) -> String {
     let known = query_values(query).filter_map(|(name, value)| {
         let word = ask.words().iter().find(|word| word.as_bytes() == name)?;
-        Some(format!("{word}={}", percent_encode(&value, NON_ALPHANUMERIC)))
+        Some(format!(
+            "{word}={}",
+            percent_encode(&value, NON_ALPHANUMERIC)
+        ))
     });
     known.collect::<Vec<_>>().join("&")
 }
 
 async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
-    let late = || Failure(ApiError::new(ErrorCode::Unavailable, "the body did not come in time"));
+    let late = || {
+        Failure(ApiError::new(
+            ErrorCode::Unavailable,
+            "the body did not come in time",
+        ))
+    };
     let read = timeout(BODY_LIMIT, to_bytes(body, limit)).await;
     read.map_err(|_| late())?.map_err(|_| {
         let what = "the body is larger than the limit, or was cut";
@@ -372,8 +409,11 @@ async fn shown(answer: Response, grant: &Grant) -> Result<Response, Failure> {
         return Ok(answer);
     }
     let body = to_bytes(answer.into_body(), MAX_RUN).await;
-    let run = body.ok().and_then(|body| serde_json::from_slice::<Run>(&body).ok());
-    let run = run.ok_or_else(|| Failure(ApiError::new(ErrorCode::Internal, "the run cannot be read")))?;
+    let run = body
+        .ok()
+        .and_then(|body| serde_json::from_slice::<Run>(&body).ok());
+    let run =
+        run.ok_or_else(|| Failure(ApiError::new(ErrorCode::Internal, "the run cannot be read")))?;
     Ok(Json(stripped(run, grant)).into_response())
 }
 
@@ -425,8 +465,14 @@ fn shown_frame(frame: Frame, grant: &Grant) -> Option<Frame> {
 }
 
 fn kept(headers: &HeaderMap) -> HeaderMap {
-    let names = [header::CONTENT_TYPE, header::X_CONTENT_TYPE_OPTIONS, header::CONTENT_SECURITY_POLICY];
-    let kept = names.into_iter().filter_map(|name| Some((name.clone(), headers.get(&name)?.clone())));
+    let names = [
+        header::CONTENT_TYPE,
+        header::X_CONTENT_TYPE_OPTIONS,
+        header::CONTENT_SECURITY_POLICY,
+    ];
+    let kept = names
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), headers.get(&name)?.clone())));
     kept.collect()
 }
 
@@ -459,8 +505,16 @@ mod tests {
     fn a_share_never_gives_more_than_it_is() {
         use StreamName::{Stderr, Stdout, Tty};
         let every = [
-            Ask::Info, Ask::Stream, Ask::Raw(Stdout), Ask::Raw(Stderr), Ask::Raw(Tty), Ask::Screen,
-            Ask::Search, Ask::Stdin, Ask::Signal, Ask::Resize,
+            Ask::Info,
+            Ask::Stream,
+            Ask::Raw(Stdout),
+            Ask::Raw(Stderr),
+            Ask::Raw(Tty),
+            Ask::Screen,
+            Ask::Search,
+            Ask::Stdin,
+            Ask::Signal,
+            Ask::Resize,
         ];
         let allowed = |grant: &Grant| -> Vec<Ask> {
             every.into_iter().filter(|ask| ask.is_in(grant)).collect()
@@ -472,18 +526,34 @@ mod tests {
             [Ask::Info, Ask::Stream, Ask::Raw(Stdout), Ask::Search]
         );
         // Cannot be made, and would still not be more.
-        assert_eq!(allowed(&grant(Access::Drive, &[Stdout])), allowed(&grant(Access::View, &[Stdout])));
+        assert_eq!(
+            allowed(&grant(Access::Drive, &[Stdout])),
+            allowed(&grant(Access::View, &[Stdout]))
+        );
     }
 
     #[test]
     fn every_part_has_one_verb_and_nothing_else_is_a_part() {
         for part in ["stream", "stdout", "stderr", "tty", "screen", "search"] {
-            assert!(Ask::of(&Method::GET, part).is_some() && Ask::of(&Method::POST, part).is_none());
+            assert!(
+                Ask::of(&Method::GET, part).is_some() && Ask::of(&Method::POST, part).is_none()
+            );
         }
         for part in ["stdin", "signal", "resize"] {
-            assert!(Ask::of(&Method::POST, part).is_some() && Ask::of(&Method::GET, part).is_none());
+            assert!(
+                Ask::of(&Method::POST, part).is_some() && Ask::of(&Method::GET, part).is_none()
+            );
         }
-        for part in ["kill", "export", "viewers", "", "..", "stdout/..", "%2e%2e", "STDOUT"] {
+        for part in [
+            "kill",
+            "export",
+            "viewers",
+            "",
+            "..",
+            "stdout/..",
+            "%2e%2e",
+            "STDOUT",
+        ] {
             assert_eq!(Ask::of(&Method::GET, part), None, "{part}");
             assert_eq!(Ask::of(&Method::POST, part), None, "{part}");
         }
@@ -496,7 +566,10 @@ mod tests {
             words(query, Ask::Stream),
             "stdout=1&follow=true%26x%3D1&stderr=2%23&tty=3%20HTTP%2F1%2E1%0D%0A"
         );
-        assert_eq!(words("eof=true&writer=a&seq=1", Ask::Stdin), "writer=a&seq=1");
+        assert_eq!(
+            words("eof=true&writer=a&seq=1", Ask::Stdin),
+            "writer=a&seq=1"
+        );
         assert_eq!(words("lines=3", Ask::Info), "");
     }
 
@@ -510,13 +583,28 @@ mod tests {
         let run: Run = serde_json::from_value(json).unwrap();
         let part = grant(Access::View, &[StreamName::Stdout]);
         let text = serde_json::to_string(&stripped(run.clone(), &part)).unwrap();
-        for secret in ["secret", "TOKEN", "alice", "nb-1", "\"stderr\":6", "\"pid\""] {
+        for secret in [
+            "secret",
+            "TOKEN",
+            "alice",
+            "nb-1",
+            "\"stderr\":6",
+            "\"pid\"",
+        ] {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
-        let data = |stream| Frame::Data { stream, offset: 0, bytes: Bytes::from_static(b"x") };
+        let data = |stream| Frame::Data {
+            stream,
+            offset: 0,
+            bytes: Bytes::from_static(b"x"),
+        };
         assert!(shown_frame(data(StreamName::Stdout), &part).is_some());
         assert!(shown_frame(data(StreamName::Stderr), &part).is_none());
-        let gap = Frame::Gap { stream: StreamName::Stderr, offset: 0, to: 9 };
+        let gap = Frame::Gap {
+            stream: StreamName::Stderr,
+            offset: 0,
+            to: 9,
+        };
         assert!(shown_frame(gap, &part).is_none());
     }
 }

@@ -68,7 +68,11 @@ async fn view(
     if !matches!(part.as_str(), "stream" | "stdout" | "stderr" | "tty") {
         return Ok(document(answer));
     }
-    let kind = if part == "stream" { FRAMES_CONTENT_TYPE } else { BYTES };
+    let kind = if part == "stream" {
+        FRAMES_CONTENT_TYPE
+    } else {
+        BYTES
+    };
     let mut response = Response::new(Body::new(answer.into_body()));
     protect(response.headers_mut(), kind);
     Ok(response)
@@ -131,7 +135,11 @@ async fn file(
     if let Ok(value) = HeaderValue::from_str(&files::disposition(&path, media)) {
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
-    for name in [header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ACCEPT_RANGES] {
+    for name in [
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::ACCEPT_RANGES,
+    ] {
         if let Some(value) = theirs.headers.get(&name) {
             headers.insert(name, value.clone());
         }
@@ -146,9 +154,15 @@ fn target(id: &str, part: &str, query: Option<&str>, parts: &[&str]) -> Result<S
     let id: RunId = id.parse()?;
     if !parts.contains(&part) {
         let what = format!("`{part}` is not shared; there are {}", parts.join(", "));
-        return Err(Failure(ApiError::new(hpcclient_protocol::ErrorCode::NotFound, what)));
+        return Err(Failure(ApiError::new(
+            hpcclient_protocol::ErrorCode::NotFound,
+            what,
+        )));
     }
-    Ok(format!("/v1/runs/{id}/{part}?{}", query.unwrap_or_default()))
+    Ok(format!(
+        "/v1/runs/{id}/{part}?{}",
+        query.unwrap_or_default()
+    ))
 }
 
 fn document(answer: http::Response<Incoming>) -> Response {
@@ -163,8 +177,14 @@ fn protect(headers: &mut HeaderMap, content_type: &'static str) {
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "sandbox; default-src 'none'",
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
     ];
     for (name, value) in says {
         headers.insert(name, HeaderValue::from_static(value));

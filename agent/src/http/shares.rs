@@ -46,7 +46,11 @@ async fn put(
         .tracker()
         .spawn(async move { adding.shares().add(adding.runs(), id, spec).await });
     let (share, is_new) = added.await.map_err(|_| crate::runs::RunError::Stopping)??;
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     Ok((status, Json(share)))
 }
 
@@ -55,17 +59,26 @@ async fn put(
     delete, path = "/v1/shares/{id}", operation_id = "deleteShare", params(("id" = String, Path)),
     responses((status = 204), (status = 404, body = ApiError))
 )]
-async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+async fn delete(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Failure> {
     let id: ShareId = id.parse()?;
     let removing = state.clone();
     let removed = state
         .tracker()
         .spawn(async move { removing.shares().remove(id).await });
-    if removed.await.map_err(|_| crate::runs::RunError::Stopping)?? {
+    if removed
+        .await
+        .map_err(|_| crate::runs::RunError::Stopping)??
+    {
         return Ok(StatusCode::NO_CONTENT);
     }
     let what = format!("there is no share {id}, or not any more");
-    Err(Failure(ApiError::new(hpcclient_protocol::ErrorCode::NotFound, what)))
+    Err(Failure(ApiError::new(
+        hpcclient_protocol::ErrorCode::NotFound,
+        what,
+    )))
 }
 
 /// What this user shares, and what others share with this user on this node.
@@ -74,7 +87,11 @@ async fn list(State(state): State<AppState>) -> Json<ShareList> {
     let (off, with_me) = tokio::join!(state.shares().off(), away::shares_of_others(&state));
     let by_me = state.shares().list();
     let with_me = if off.is_some() { vec![] } else { with_me };
-    Json(ShareList { by_me, with_me, off })
+    Json(ShareList {
+        by_me,
+        with_me,
+        off,
+    })
 }
 
 const MAX_SPEC: usize = 64 * 1024;

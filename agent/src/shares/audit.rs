@@ -59,7 +59,10 @@ impl Audit {
             Ok(Err(error)) => error,
             Err(error) => io::Error::other(error),
         };
-        Err(ApiError::new(ErrorCode::Internal, "the audit record cannot be read").caused_by(&failed))
+        Err(
+            ApiError::new(ErrorCode::Internal, "the audit record cannot be read")
+                .caused_by(&failed),
+        )
     }
 }
 
@@ -67,7 +70,10 @@ fn append(path: &Path, entry: &AuditEntry) -> io::Result<()> {
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
     if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
     }
     if fs::symlink_metadata(path).is_ok_and(|about| about.len() + line.len() as u64 > FILE_BYTES) {
         fs::rename(path, older(path))?;
@@ -88,7 +94,9 @@ fn read(path: &Path, limit: usize) -> io::Result<Vec<AuditEntry>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             read => read?,
         };
-        let lines = text.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let lines = text
+            .rsplit(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
         // A line that was cut by a full disk is passed over.
         let known = lines.filter_map(|line| serde_json::from_slice(line).ok());
         entries.extend(known.take(limit - entries.len()));
@@ -139,7 +147,10 @@ mod tests {
         assert!(all.len() > 41 && all.len() < 100, "{}", all.len());
         assert!(all.windows(2).all(|pair| pair[0] == pair[1] + 1));
         let path = folder.path().join("node/audit.ndjson");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         // A torn line costs itself only.
         let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"tMs\":\n").unwrap();

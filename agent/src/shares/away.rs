@@ -59,7 +59,9 @@ pub async fn shares_of_others(state: &AppState) -> Vec<Share> {
     let own = rustix::process::getuid().as_raw();
     let doors = doors(None).await.into_iter().filter(|door| door.uid != own);
     let asked = stream::iter(doors).map(|door| async move {
-        timeout(LIST_LIMIT, list(state, &door)).await.unwrap_or_default()
+        timeout(LIST_LIMIT, list(state, &door))
+            .await
+            .unwrap_or_default()
     });
     let found = asked.buffer_unordered(AT_ONCE).collect::<Vec<_>>();
     let found = timeout(ALL_LIMIT, found).await.unwrap_or_default();
@@ -88,7 +90,8 @@ pub async fn ask(
         match send(state, &door, question).await {
             Ok(answer) if answer.status() == StatusCode::NOT_FOUND => {
                 let what = format!("{owner} does not share this with you, or not any more");
-                let hint = format!("`hpcclient shares` lists what is shared; ask {owner} to share it");
+                let hint =
+                    format!("`hpcclient shares` lists what is shared; ask {owner} to share it");
                 refusal = Some(ApiError::new(ErrorCode::NotFound, what).hint(hint));
             }
             Ok(answer) if answer.status().is_success() => return Ok(answer),
@@ -141,7 +144,11 @@ fn uid_in(name: &str) -> Option<u32> {
     let rest = name.strip_prefix(PREFIX)?;
     let (uid, number) = rest.split_once('.').unwrap_or((rest, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if digits(uid) && digits(number) { uid.parse().ok() } else { None }
+    if digits(uid) && digits(number) {
+        uid.parse().ok()
+    } else {
+        None
+    }
 }
 
 async fn list(state: &AppState, door: &Found) -> Vec<Share> {
@@ -150,15 +157,24 @@ async fn list(state: &AppState, door: &Found) -> Vec<Share> {
         return vec![];
     };
     let body = Limited::new(answer.into_body(), LIST_BYTES).collect().await;
-    let shares = body.ok().and_then(|body| serde_json::from_slice::<Vec<Share>>(&body.to_bytes()).ok());
+    let shares = body
+        .ok()
+        .and_then(|body| serde_json::from_slice::<Vec<Share>>(&body.to_bytes()).ok());
     let (Some(shares), Some(owner)) = (shares, state.shares().names().of(door.uid).await) else {
         return vec![];
     };
-    let named = shares.into_iter().map(|share| Share { owner: owner.name.clone(), ..share });
+    let named = shares.into_iter().map(|share| Share {
+        owner: owner.name.clone(),
+        ..share
+    });
     named.take(MAX_OF_ONE).collect()
 }
 
-async fn send(state: &AppState, door: &Found, question: &Question) -> io::Result<Response<Incoming>> {
+async fn send(
+    state: &AppState,
+    door: &Found,
+    question: &Question,
+) -> io::Result<Response<Incoming>> {
     let late = || io::Error::from(io::ErrorKind::TimedOut);
     let connected = timeout(CONNECT_LIMIT, UnixStream::connect(&door.path)).await;
     let stream = connected.map_err(|_| late())??;
@@ -182,7 +198,9 @@ async fn send(state: &AppState, door: &Found, question: &Question) -> io::Result
     if let Some(range) = &question.range {
         request = request.header(http::header::RANGE, range);
     }
-    let request = request.body(Full::new(question.body.clone())).map_err(io::Error::other)?;
+    let request = request
+        .body(Full::new(question.body.clone()))
+        .map_err(io::Error::other)?;
     let answer = timeout(question.limit, sender.send_request(request)).await;
     answer.map_err(|_| late())?.map_err(io::Error::other)
 }
@@ -190,7 +208,11 @@ async fn send(state: &AppState, door: &Found, question: &Question) -> io::Result
 /// Returns what an owner's agent said in place of an answer.
 async fn said(owner: &str, answer: Response<Incoming>) -> ApiError {
     let status = answer.status();
-    let body = timeout(LIST_LIMIT, Limited::new(answer.into_body(), ERROR_BYTES).collect()).await;
+    let body = timeout(
+        LIST_LIMIT,
+        Limited::new(answer.into_body(), ERROR_BYTES).collect(),
+    )
+    .await;
     let body = body.ok().and_then(Result::ok);
     let error = body.and_then(|body| serde_json::from_slice::<ApiError>(&body.to_bytes()).ok());
     error.map_or_else(
@@ -198,7 +220,10 @@ async fn said(owner: &str, answer: Response<Incoming>) -> ApiError {
             let what = format!("{owner}'s agent answered with {status}");
             ApiError::new(ErrorCode::Unavailable, what)
         },
-        |error| ApiError { message: format!("{owner}'s agent says: {}", error.message), ..error },
+        |error| ApiError {
+            message: format!("{owner}'s agent says: {}", error.message),
+            ..error
+        },
     )
 }
 

@@ -91,7 +91,11 @@ fn folders(parent: &Path) -> impl Iterator<Item = PathBuf> {
     let name = format!("{PREFIX}{}", rustix::process::getuid().as_raw());
     let parent = parent.to_owned();
     (0..ATTEMPTS).map(move |number| {
-        parent.join(if number == 0 { name.clone() } else { format!("{name}.{number}") })
+        parent.join(if number == 0 {
+            name.clone()
+        } else {
+            format!("{name}.{number}")
+        })
     })
 }
 
@@ -105,7 +109,9 @@ fn take(folder: &Path) -> io::Result<fs::File> {
     let directory = fs::File::from(rustix::fs::open(folder, flags, Mode::empty())?);
     let about = directory.metadata()?;
     if about.uid() != rustix::process::getuid().as_raw() || about.mode() & 0o022 != 0 {
-        return Err(io::Error::other("the directory is another user's or open to them"));
+        return Err(io::Error::other(
+            "the directory is another user's or open to them",
+        ));
     }
     directory.set_permissions(fs::Permissions::from_mode(0o711))?;
     let path = folder.join(LOCK);
@@ -175,8 +181,14 @@ mod tests {
     async fn two_agents_have_a_door_each_and_leave_nothing() {
         let parent = tempfile::tempdir().unwrap();
         let uid = rustix::process::getuid().as_raw();
-        let (first, second) = (Door::open_in(parent.path()).unwrap(), Door::open_in(parent.path()).unwrap());
-        assert_eq!(names(parent.path()), [format!("{PREFIX}{uid}"), format!("{PREFIX}{uid}.1")]);
+        let (first, second) = (
+            Door::open_in(parent.path()).unwrap(),
+            Door::open_in(parent.path()).unwrap(),
+        );
+        assert_eq!(
+            names(parent.path()),
+            [format!("{PREFIX}{uid}"), format!("{PREFIX}{uid}.1")]
+        );
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!(mode(&first.folder), 0o711);
         assert_eq!(mode(&first.folder.join(SOCKET)), 0o666);

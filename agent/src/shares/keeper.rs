@@ -91,7 +91,11 @@ impl Keeper {
         }
         let is_open = self.door.as_ref().is_some_and(Door::is_there);
         let has_any = !self.shares.lock().is_empty();
-        let off = if has_any { self.shares.off().await } else { None };
+        let off = if has_any {
+            self.shares.off().await
+        } else {
+            None
+        };
         if let Some(reason) = &off {
             tracing::warn!(reason, "sharing is off: nobody is let in");
         }
@@ -135,8 +139,14 @@ impl Keeper {
 
     /// Lets guests in until it is time to look after the door. Cancel-safe.
     async fn serve(&self) {
-        let next = self.shares.lock().values().filter_map(|active: &Active| active.ends_at).min();
-        let until_next = next.map(|at| Duration::from_millis(at.saturating_sub(clock::since_boot_ms())));
+        let next = self
+            .shares
+            .lock()
+            .values()
+            .filter_map(|active: &Active| active.ends_at)
+            .min();
+        let until_next =
+            next.map(|at| Duration::from_millis(at.saturating_sub(clock::since_boot_ms())));
         let Some(door) = &self.door else {
             // Without a door there may still be a share that ends, or a policy that changes.
             return match until_next {
@@ -166,13 +176,20 @@ impl Keeper {
     fn let_in(&self, stream: UnixStream) {
         let Ok(peer) = stream.peer_cred() else { return };
         let uid = peer.uid();
-        let limit = if self.shares.knows(uid) { MAX_OF_GUEST } else { MAX_OF_STRANGER };
+        let limit = if self.shares.knows(uid) {
+            MAX_OF_GUEST
+        } else {
+            MAX_OF_STRANGER
+        };
         let Some(place) = Place::take(&self.coming, uid, limit) else {
             tracing::debug!(uid, "too many connections of one user");
             return;
         };
         let leash = Leash::default();
-        let router = self.router.clone().layer(Extension(guests::Visitor { uid, leash: leash.clone() }));
+        let router = self.router.clone().layer(Extension(guests::Visitor {
+            uid,
+            leash: leash.clone(),
+        }));
         let stopping = self.state.stopping().clone();
         self.state.tracker().spawn(async move {
             let talk = talk(stream, router);
@@ -200,7 +217,10 @@ async fn talk(stream: UnixStream, router: Router) {
 
 /// What ties a connection to the share that let it in.
 #[derive(Clone, Debug, Default)]
-pub struct Leash(Arc<tokio::sync::OnceCell<CancellationToken>>, Arc<tokio::sync::Notify>);
+pub struct Leash(
+    Arc<tokio::sync::OnceCell<CancellationToken>>,
+    Arc<tokio::sync::Notify>,
+);
 
 impl Leash {
     /// Ties the connection: it ends with this token.
@@ -233,7 +253,10 @@ impl Place {
             return None;
         }
         known.insert(uid, of_user + 1);
-        Some(Self { uid, coming: Arc::clone(coming) })
+        Some(Self {
+            uid,
+            coming: Arc::clone(coming),
+        })
     }
 }
 

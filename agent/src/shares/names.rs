@@ -31,7 +31,11 @@ pub struct Names(Arc<Mutex<HashMap<String, (Instant, Option<User>)>>>);
 impl Names {
     /// Returns the user of this login name.
     pub async fn user(&self, name: &str) -> Option<User> {
-        if is_name(name) { self.look_up(name).await } else { None }
+        if is_name(name) {
+            self.look_up(name).await
+        } else {
+            None
+        }
     }
 
     /// Returns the user of this number.
@@ -66,7 +70,10 @@ impl Names {
 
 async fn ask_getent(key: &str) -> Option<String> {
     let mut getent = tokio::process::Command::new("getent");
-    getent.args(["passwd", key]).stdin(Stdio::null()).kill_on_drop(true);
+    getent
+        .args(["passwd", key])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let output = timeout(LIMIT, getent.output()).await.ok()?.ok()?;
     String::from_utf8(output.stdout).ok()
 }
@@ -76,9 +83,16 @@ fn find(lines: &str, key: &str) -> Option<User> {
     lines.lines().find_map(|line| {
         let mut fields = line.split(':');
         let (name, uid) = (fields.next()?, fields.nth(1)?);
-        let is_it = if is_name(key) { name == key } else { uid == key };
+        let is_it = if is_name(key) {
+            name == key
+        } else {
+            uid == key
+        };
         let uid = uid.parse().ok().filter(|_| is_it && is_name(name))?;
-        Some(User { name: name.to_owned(), uid })
+        Some(User {
+            name: name.to_owned(),
+            uid,
+        })
     })
 }
 
@@ -106,12 +120,29 @@ mod tests {
     #[test]
     fn a_user_is_found_by_name_and_by_number() {
         let lines = "# x\nroot:x:0:0:root:/root:/bin/sh\nbob:*:1001:1001::/home/bob:/bin/sh\n1001:*:7:7:::\n";
-        let bob = User { name: "bob".to_owned(), uid: 1001 };
+        let bob = User {
+            name: "bob".to_owned(),
+            uid: 1001,
+        };
         assert_eq!(find(lines, "bob"), Some(bob.clone()));
         assert_eq!(find(lines, "1001"), Some(bob));
         assert_eq!(find(lines, "bo"), None);
-        assert_eq!(find(lines, "7"), None, "a name that looks like a number is nobody's");
-        for bad in ["", "-x", "a b", "a:b", "a/b", "12", "a\n", "..", &"x".repeat(200)] {
+        assert_eq!(
+            find(lines, "7"),
+            None,
+            "a name that looks like a number is nobody's"
+        );
+        for bad in [
+            "",
+            "-x",
+            "a b",
+            "a:b",
+            "a/b",
+            "12",
+            "a\n",
+            "..",
+            &"x".repeat(200),
+        ] {
             assert!(!is_name(bad), "{bad:?}");
         }
     }

@@ -123,6 +123,8 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
         assert_eq!(why_off(&path), None);
-        assert!(why_off(folder.path()).unwrap().contains("is not a file") || !folder.path().is_dir());
+        assert!(
+            why_off(folder.path()).unwrap().contains("is not a file") || !folder.path().is_dir()
+        );
     }
 }

@@ -82,8 +82,16 @@ pub(super) fn narrowed(
         let what = format!("the run has no stream `{}`", stream.as_str());
         return Err(ApiError::new(ErrorCode::BadRequest, what));
     }
-    let streams: Vec<_> = has.iter().copied().filter(|name| asked.contains(name)).collect();
-    Ok(if streams.len() == has.len() { vec![] } else { streams })
+    let streams: Vec<_> = has
+        .iter()
+        .copied()
+        .filter(|name| asked.contains(name))
+        .collect();
+    Ok(if streams.len() == has.len() {
+        vec![]
+    } else {
+        streams
+    })
 }
 
 /// Returns a title of one short line.
@@ -108,7 +116,10 @@ pub(super) fn bytes_of(path: &Path) -> ByteString {
 pub(super) fn write(folder: &Path, record: &Record) -> Result<(), ApiError> {
     let path = path(folder, record.share.id);
     let write = || -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
         let draft = path.with_extension("new");
         let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
         let mut file = fs::OpenOptions::new()
@@ -134,8 +145,12 @@ pub(super) fn remove(folder: &Path, id: ShareId) -> Result<(), ApiError> {
         done => done.and_then(|()| fs::File::open(folder)?.sync_all()),
     };
     removed.map_err(|error| {
-        failed("the share has ended, but its file cannot be removed:", &path, &error)
-            .hint("remove the file, or it is shared again when the agent starts")
+        failed(
+            "the share has ended, but its file cannot be removed:",
+            &path,
+            &error,
+        )
+        .hint("remove the file, or it is shared again when the agent starts")
     })
 }
 
@@ -162,7 +177,11 @@ fn path(folder: &Path, id: ShareId) -> PathBuf {
 fn failed(what: &str, path: &Path, error: &io::Error) -> ApiError {
     let full = rustix::io::Errno::from_io_error(error)
         .is_some_and(|errno| matches!(errno, rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT));
-    let code = if full { ErrorCode::NoSpace } else { ErrorCode::Internal };
+    let code = if full {
+        ErrorCode::NoSpace
+    } else {
+        ErrorCode::Internal
+    };
     ApiError::new(code, format!("{what} {}", path.display())).caused_by(error)
 }
 
@@ -191,7 +210,10 @@ pub(super) mod tests {
                 created_ms: clock::now_ms(),
             },
             asked,
-            guests: vec![User { name: "bob".to_owned(), uid: 1001 }],
+            guests: vec![User {
+                name: "bob".to_owned(),
+                uid: 1001,
+            }],
             boot_id: "boot".to_owned(),
             ends_boot_ms: None,
         }
@@ -224,7 +246,8 @@ pub(super) mod tests {
             record.ends_boot_ms = Some(12_345);
             assert_eq!(record.ends_at("boot"), Some(12_345));
             // After a reboot it ends at once, or after no more than what it had.
-            let left = record.ends_at("other").unwrap() - clock::since_boot_ms().min(record.ends_at("other").unwrap());
+            let left = record.ends_at("other").unwrap()
+                - clock::since_boot_ms().min(record.ends_at("other").unwrap());
             assert!(left <= 60_000, "{left}");
         }
         assert_eq!(record(None).ends_at("boot"), None);
@@ -237,8 +260,14 @@ pub(super) mod tests {
         assert_eq!(narrowed(&[Stderr, Stdout], false).unwrap(), []);
         assert_eq!(narrowed(&[Stdout, Stdout], false).unwrap(), [Stdout]);
         assert_eq!(narrowed(&[Tty], true).unwrap(), []);
-        assert_eq!(narrowed(&[Tty], false).unwrap_err().code, ErrorCode::BadRequest);
-        assert_eq!(narrowed(&[Stdout], true).unwrap_err().code, ErrorCode::BadRequest);
+        assert_eq!(
+            narrowed(&[Tty], false).unwrap_err().code,
+            ErrorCode::BadRequest
+        );
+        assert_eq!(
+            narrowed(&[Stdout], true).unwrap_err().code,
+            ErrorCode::BadRequest
+        );
     }
 
     #[test]

@@ -18,4 +18,6 @@ mod nodes;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
+mod shares;
+#[cfg(test)]
 mod survival;

@@ -43,6 +43,32 @@ impl Node {
         Self::with(Arc::clone(&self.root), Some(name))
     }
 
+    /// Starts an agent on a fresh node whose `/etc/hpcclient` is this folder. It needs root.
+    pub(crate) fn start_under(policy: &Path) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("home")).unwrap();
+        let line = "set -e; d=$(mktemp -d); mount -t tmpfs none $d; mkdir $d/u $d/w; \
+            mount -t overlay -o lowerdir=/etc,upperdir=$d/u,workdir=$d/w none /etc; mkdir -p /etc/hpcclient; \
+            mount --bind \"$0\" /etc/hpcclient; umount -l $d; rmdir $d; exec \"$@\"";
+        let agent = command(root.path(), None, &["serve", "--detach"]);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", line]).arg(policy);
+        command.arg(agent.get_program()).args(agent.get_args());
+        command.env_clear();
+        command.envs(
+            agent
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        let hello = detach(&mut command);
+        let root = Arc::new(root);
+        Self {
+            root,
+            name: None,
+            hello,
+        }
+    }
+
     fn with(root: Arc<tempfile::TempDir>, name: Option<&'static str>) -> Self {
         let hello = detach(&mut command(root.path(), name, &["serve", "--detach"]));
         Self { root, name, hello }

@@ -61,7 +61,10 @@ struct There {
 }
 
 /// Takes a message that is about another user's run, and gives back every other.
-pub(super) fn hear(viewer: &mut Viewer, message: ViewerMessage) -> Result<Option<ViewerMessage>, Cut> {
+pub(super) fn hear(
+    viewer: &mut Viewer,
+    message: ViewerMessage,
+) -> Result<Option<ViewerMessage>, Cut> {
     let number = match &message {
         ViewerMessage::Open { channel, .. }
         | ViewerMessage::Credit { channel, .. }
@@ -76,7 +79,18 @@ pub(super) fn hear(viewer: &mut Viewer, message: ViewerMessage) -> Result<Option
             let what = format!("channel {number} is open");
             viewer.refuse(None, ApiError::new(ErrorCode::Conflict, what))?;
         }
-        (ViewerMessage::Open { run, from, credit, writer, owner: Some(owner), access, .. }, None) => {
+        (
+            ViewerMessage::Open {
+                run,
+                from,
+                credit,
+                writer,
+                owner: Some(owner),
+                access,
+                ..
+            },
+            None,
+        ) => {
             viewer.channels.retain(|_, channel| channel.is_open());
             if viewer.channels.contains_key(&number) {
                 let what = format!("channel {number} is open");
@@ -85,7 +99,12 @@ pub(super) fn hear(viewer: &mut Viewer, message: ViewerMessage) -> Result<Option
                 let what = format!("more than {MAX_GUESTS} channels to other users on one socket");
                 viewer.refuse(Some(number), ApiError::new(ErrorCode::Unavailable, what))?;
             } else {
-                let there = There { state: viewer.state.clone(), owner, run, access };
+                let there = There {
+                    state: viewer.state.clone(),
+                    owner,
+                    run,
+                    access,
+                };
                 let guest = open(viewer, number, there, from, credit, writer);
                 viewer.guests.insert(number, guest);
             }
@@ -93,11 +112,14 @@ pub(super) fn hear(viewer: &mut Viewer, message: ViewerMessage) -> Result<Option
         (message, None) => return Ok(Some(message)),
         (ViewerMessage::Credit { bytes, .. }, Some(guest)) => {
             let more = u64::from(bytes);
-            guest.granted.send_modify(|all| *all = all.saturating_add(more));
+            guest
+                .granted
+                .send_modify(|all| *all = all.saturating_add(more));
         }
         (ViewerMessage::Resize { size, .. }, Some(guest)) => {
             // Late for one that is being cut, or a viewer that only views: not worth an error.
-            let _late = guest.access == Access::Drive && guest.orders.try_send(Order::Resize(size)).is_ok();
+            let _late =
+                guest.access == Access::Drive && guest.orders.try_send(Order::Resize(size)).is_ok();
         }
         (ViewerMessage::Close { .. }, Some(_)) => drop(viewer.guests.remove(&number)),
         (ViewerMessage::Events | ViewerMessage::Ping { .. }, Some(_)) => {}
@@ -106,11 +128,20 @@ pub(super) fn hear(viewer: &mut Viewer, message: ViewerMessage) -> Result<Option
 }
 
 /// Takes stdin for a channel to another user's run; `None` says that it is for another channel.
-pub(super) fn stdin(viewer: &Viewer, number: u32, seq: u64, bytes: &Bytes) -> Option<Result<(), Cut>> {
+pub(super) fn stdin(
+    viewer: &Viewer,
+    number: u32,
+    seq: u64,
+    bytes: &Bytes,
+) -> Option<Result<(), Cut>> {
     let guest = viewer.guests.get(&number)?;
     let refused = if guest.access == Access::View {
         ApiError::new(ErrorCode::Forbidden, "this channel only views")
-    } else if guest.orders.try_send(Order::Stdin(seq, bytes.clone())).is_err() {
+    } else if guest
+        .orders
+        .try_send(Order::Stdin(seq, bytes.clone()))
+        .is_err()
+    {
         ApiError::new(ErrorCode::Unavailable, "the run does not take its stdin")
     } else {
         return Some(Ok(()));
@@ -142,7 +173,10 @@ fn open(
         let following = async {
             if let Err(error) = follow(&there, from, granted.watch, &outlet).await {
                 let channel = Some(number);
-                let message = AgentMessage::Error { channel, error: logged(error) };
+                let message = AgentMessage::Error {
+                    channel,
+                    error: logged(error),
+                };
                 let _cut = outlet.control.send(text(&message)).await;
             }
         };
@@ -179,7 +213,10 @@ async fn follow(
     loop {
         match there.frames(at).await {
             Ok(body) => {
-                if there.pump(body, &mut at, &mut sent, &mut granted, outlet).await {
+                if there
+                    .pump(body, &mut at, &mut sent, &mut granted, outlet)
+                    .await
+                {
                     return Ok(());
                 }
                 give_up = Instant::now() + PATIENCE;
@@ -206,9 +243,15 @@ async fn obey(
         };
         let message = match done {
             Ok(None) => continue,
-            Ok(Some(seq)) => AgentMessage::StdinAck { channel: number, seq },
+            Ok(Some(seq)) => AgentMessage::StdinAck {
+                channel: number,
+                seq,
+            },
             // The viewer still wants the output, so the channel stays.
-            Err(error) => AgentMessage::Error { channel: None, error: logged(error) },
+            Err(error) => AgentMessage::Error {
+                channel: None,
+                error: logged(error),
+            },
         };
         let _cut = say(control, &message);
     }
@@ -221,11 +264,22 @@ impl There {
     }
 
     async fn frames(&self, at: StreamSizes) -> Result<Incoming, ApiError> {
-        let StreamSizes { stdout, stderr, tty } = at;
-        let access = if self.access == Access::View { "view" } else { "drive" };
-        let query = format!("stdout={stdout}&stderr={stderr}&tty={tty}&follow=true&access={access}");
+        let StreamSizes {
+            stdout,
+            stderr,
+            tty,
+        } = at;
+        let access = if self.access == Access::View {
+            "view"
+        } else {
+            "drive"
+        };
+        let query =
+            format!("stdout={stdout}&stderr={stderr}&tty={tty}&follow=true&access={access}");
         let question = Question::get(self.target("stream", &query));
-        Ok(away::ask(&self.state, &self.owner, &question).await?.into_body())
+        Ok(away::ask(&self.state, &self.owner, &question)
+            .await?
+            .into_body())
     }
 
     async fn post(&self, part: &str, query: &str, body: Bytes) -> Result<Incoming, ApiError> {
@@ -235,17 +289,23 @@ impl There {
             limit: ORDER_LIMIT,
             ..Question::get(self.target(part, query))
         };
-        Ok(away::ask(&self.state, &self.owner, &question).await?.into_body())
+        Ok(away::ask(&self.state, &self.owner, &question)
+            .await?
+            .into_body())
     }
 
     async fn write(&self, writer: &str, seq: u64, bytes: Bytes) -> Result<u64, ApiError> {
-        let writer = percent_encoding::utf8_percent_encode(writer, percent_encoding::NON_ALPHANUMERIC);
-        let body = self.post("stdin", &format!("writer={writer}&seq={seq}"), bytes).await?;
+        let writer =
+            percent_encoding::utf8_percent_encode(writer, percent_encoding::NON_ALPHANUMERIC);
+        let body = self
+            .post("stdin", &format!("writer={writer}&seq={seq}"), bytes)
+            .await?;
         let read = timeout(ORDER_LIMIT, Limited::new(body, 4096).collect()).await;
         let ack = read.ok().and_then(Result::ok);
         let ack = ack.and_then(|ack| serde_json::from_slice::<StdinAck>(&ack.to_bytes()).ok());
         let what = format!("{}'s agent did not say whether stdin was taken", self.owner);
-        ack.map(|ack| ack.seq).ok_or_else(|| ApiError::new(ErrorCode::Unavailable, what))
+        ack.map(|ack| ack.seq)
+            .ok_or_else(|| ApiError::new(ErrorCode::Unavailable, what))
     }
 
     async fn resize(&self, size: TerminalSize) -> Result<(), ApiError> {
@@ -265,10 +325,17 @@ impl There {
         let mut decoder = FrameDecoder::default();
         loop {
             match decoder.next_frame() {
-                Ok(Some(Frame::Data { stream, offset, bytes })) => {
+                Ok(Some(Frame::Data {
+                    stream,
+                    offset,
+                    bytes,
+                })) => {
                     let here = offset_in(at, stream);
                     if offset != *here {
-                        tracing::warn!(owner = self.owner, "another user's agent sent bytes out of order");
+                        tracing::warn!(
+                            owner = self.owner,
+                            "another user's agent sent bytes out of order"
+                        );
                         return false;
                     }
                     let mut rest = bytes;
@@ -283,7 +350,16 @@ impl There {
                         }
                         let piece = rest.split_to(max.min(rest.len()));
                         let (offset, length) = (*here, piece.len() as u64);
-                        if !put(outlet, &Frame::Data { stream, offset, bytes: piece }).await {
+                        if !put(
+                            outlet,
+                            &Frame::Data {
+                                stream,
+                                offset,
+                                bytes: piece,
+                            },
+                        )
+                        .await
+                        {
                             return true;
                         }
                         *here += length;
@@ -329,7 +405,11 @@ async fn put(outlet: &Outlet, frame: &Frame) -> bool {
     let mut bytes = BytesMut::new();
     bytes.put_u32(outlet.number);
     frame.encode(&mut bytes);
-    outlet.bulk.send(Message::Binary(bytes.freeze())).await.is_ok()
+    outlet
+        .bulk
+        .send(Message::Binary(bytes.freeze()))
+        .await
+        .is_ok()
 }
 
 const MAX_GUESTS: usize = 16;
