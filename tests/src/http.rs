@@ -70,6 +70,13 @@ impl Request {
         self.header("content-type", "application/json")
     }
 
+    /// Sets a body of bytes.
+    #[must_use]
+    pub fn bytes(mut self, body: &[u8]) -> Self {
+        self.body = body.to_vec();
+        self.header("content-type", "application/octet-stream")
+    }
+
     /// Asks for a WebSocket.
     #[must_use]
     pub fn websocket(self, protocols: &str) -> Self {

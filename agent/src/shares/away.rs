@@ -74,7 +74,7 @@ pub async fn shares_of_others(state: &AppState) -> Vec<Share> {
 ///
 /// # Errors
 /// `NotFound` when there is no such user, or nothing of theirs is shared here; the owner's own refusal;
-/// `Unavailable` when their agent does not answer. Each names the owner.
+/// `Unavailable` when their agent is away or does not answer. Each names the owner.
 pub async fn ask(
     state: &AppState,
     owner: &str,
@@ -85,31 +85,41 @@ pub async fn ask(
         let what = format!("there is no user `{owner}` on this node ({host})");
         return Err(ApiError::new(ErrorCode::NotFound, what));
     };
-    let mut refusal = None;
-    for door in doors(Some(user.uid)).await {
+    let hint =
+        format!("`hpcclient shares` lists what others share with you; ask {owner} to share it");
+    let nothing = |what: String| ApiError::new(ErrorCode::NotFound, what).hint(hint.clone());
+    let doors = doors(Some(user.uid)).await;
+    if doors.is_empty() {
+        let what = format!("{owner} shares nothing on this node ({host})");
+        let elsewhere = "what is shared on another login node is seen from there";
+        return Err(nothing(what).on_node(host).hint(elsewhere));
+    }
+    let mut is_there = false;
+    for door in doors {
         match send(state, &door, question).await {
-            Ok(answer) if answer.status() == StatusCode::NOT_FOUND => {
-                let what = format!("{owner} does not share this with you, or not any more");
-                let hint =
-                    format!("`hpcclient shares` lists what is shared; ask {owner} to share it");
-                refusal = Some(ApiError::new(ErrorCode::NotFound, what).hint(hint));
-            }
+            // Another agent of this user may share it.
+            Ok(answer) if answer.status() == StatusCode::NOT_FOUND => is_there = true,
             Ok(answer) if answer.status().is_success() => return Ok(answer),
             Ok(answer) => return Err(said(owner, answer).await),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 let what = format!("{owner}'s agent on this node ({host}) does not answer");
                 return Err(ApiError::new(ErrorCode::Unavailable, what).hint("try again later"));
             }
-            // Left by an agent that was killed.
+            // Its agent was stopped or killed.
             Err(error) => tracing::debug!(%error, owner, "nobody is behind a share socket"),
         }
     }
-    Err(refusal.unwrap_or_else(|| {
-        let what = format!("{owner} shares nothing on this node ({host}), or {owner}'s agent is not running");
-        ApiError::new(ErrorCode::Unavailable, what).on_node(host).hint(format!(
-            "ask {owner} to connect to {host}; what is shared on another login node is seen from there"
+    Err(if is_there {
+        nothing(format!(
+            "{owner} does not share this with you, or not any more"
         ))
-    }))
+    } else {
+        let what = format!("{owner}'s agent is not running on this node ({host})");
+        let hint = format!("ask {owner} to connect to {host}");
+        ApiError::new(ErrorCode::Unavailable, what)
+            .on_node(host)
+            .hint(hint)
+    })
 }
 
 /// A share socket and whose it is.

@@ -65,7 +65,10 @@ pub async fn start(state: &AppState) {
                 let _gone: Result<(), _> = Reply::send(reply, kept);
             }
         }
-        if let Some(door) = keeper.door.take() {
+        // What is left of the door tells guests that this user's agent will be back.
+        if let Some(door) = keeper.door.take()
+            && keeper.state.leaves_nothing()
+        {
             door.close();
         }
     });

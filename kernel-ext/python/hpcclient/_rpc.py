@@ -127,7 +127,8 @@ class Rpc:
     @property
     def runs(self) -> Runs:
         """The runs of this process, oldest first: `runs[-1]` is the newest. `runs['<id>']` is any
-        run of the cluster, `runs['alice:<id>']` one that alice shares with you, and `runs.all` lists those of every notebook."""
+        run of the cluster, `runs['alice:<id>']` one that alice shares with you, and `runs.all`
+        lists those of every notebook."""
         return Runs(self.cluster, self._session)
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 from . import _connect, _http
 from ._errors import HpcError
@@ -68,7 +69,7 @@ class Share:
         """Returns the bytes of the file that is shared."""
         if self._wire_path is None:
             raise ValueError("a run is shared, not a file: attach() shows it")
-        path = _connect.in_url(to_bytes(self.path or ""))
+        path = quote_from_bytes(to_bytes(self.path or ""))
         way = "file" if self.is_mine else f"shared/{_connect.in_url(self.owner)}/file"
         base = f"/c/{_connect.in_url(self.cluster)}/v1/{way}"
         return _http.request("GET", f"{base}?path={path}").read()
@@ -132,7 +133,11 @@ def share(
     hours: float | None,
 ) -> Share:
     """Shares something with these users."""
-    spec = {"object": content, "guests": list(users), "access": "drive" if drive else "view"}
+    spec: dict[str, Any] = {
+        "object": content,
+        "guests": list(users),
+        "access": "drive" if drive else "view",
+    }
     if hours is not None:
         spec["expiresMs"] = int((time.time() + hours * 3600) * 1000)
     return Share(cluster, _http.get_json("PUT", _path(cluster, new_id()), spec), is_mine=True)

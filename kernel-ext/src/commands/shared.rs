@@ -3,6 +3,8 @@
 //! Called by `attach`. Invariants: Ctrl-C ends the showing and never touches the run; when the owner
 //! takes the share back, the showing ends with that error.
 
+use std::time::Duration;
+
 use hpcclient_client::{Agent, ClientError, Patience, Renew, RunStream};
 use hpcclient_protocol::{ApiError, ErrorCode, RunId, run::StreamSizes, share::SharedObject};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +17,9 @@ use super::{
 
 /// What a shell has for a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
+
+/// How long an owner's agent may be away.
+const AWAY: Patience = Patience::For(Duration::from_secs(60));
 
 /// Finds the way to the owner's runs again after a cut.
 #[derive(Debug)]
@@ -52,7 +57,7 @@ async fn show(cluster: &str, owner: &str, id: RunId, follow: bool) -> anyhow::Re
         owner: owner.to_owned(),
     };
     let from = StreamSizes::default();
-    let mut stream = RunStream::attach(agent, found, id, from, follow, Patience::Forever);
+    let mut stream = RunStream::attach(agent, found, id, from, follow, AWAY);
     let mut output = Output::new();
     loop {
         match output.show(output::next(&mut stream).await?).await? {
