@@ -29,7 +29,7 @@ use hpcclient_protocol::{
     share::{Share, ShareSpec, SharedObject},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,7 @@ struct Inner {
     audit: Audit,
     active: Mutex<BTreeMap<ShareId, Active>>,
     /// Orders changes, so that the disk and the list agree.
-    changing: tokio::sync::Mutex<()>,
+    changing: Semaphore,
     keeper: mpsc::Sender<Reply>,
     /// Taken by the keeper when it starts.
     calls: Mutex<Option<mpsc::Receiver<Reply>>>,
@@ -112,7 +112,7 @@ impl Shares {
             policy: policy::PATH.into(),
             names: Names::default(),
             active: Mutex::default(),
-            changing: tokio::sync::Mutex::default(),
+            changing: Semaphore::new(1),
             keeper,
             calls: Mutex::new(Some(calls)),
         }))
@@ -171,7 +171,7 @@ impl Shares {
             let what = format!("sharing is off on this cluster: {reason}");
             return Err(ApiError::new(ErrorCode::Forbidden, what));
         }
-        let changing = self.0.changing.lock().await;
+        let changing = self.0.changing.acquire().await;
         if let Some(known) = self.lock().get(&id) {
             if known.record.asked == spec {
                 return Ok((known.record.share.clone(), false));
@@ -189,7 +189,7 @@ impl Shares {
         let record = Arc::new(record);
         let kept = Arc::clone(&record);
         blocking(move || record::write(&folder, &kept)).await?;
-        self.activate(record);
+        self.activate(&record);
         drop(changing);
         if let Err(error) = self.call_keeper().await {
             let _unshared = self.remove(id).await;
@@ -203,7 +203,7 @@ impl Shares {
     /// # Errors
     /// It cannot be removed from the disk; it has ended until the agent starts again.
     pub async fn remove(&self, id: ShareId) -> Result<bool, ApiError> {
-        let _changing = self.0.changing.lock().await;
+        let _changing = self.0.changing.acquire().await;
         let Some(active) = self.lock().remove(&id) else {
             return Ok(false);
         };
@@ -379,12 +379,12 @@ impl Shares {
         })
     }
 
-    fn activate(&self, record: Arc<Record>) {
+    fn activate(&self, record: &Arc<Record>) {
         let ends_at = record.ends_at(&self.0.boot_id);
         let active = Active {
             ends_at,
             ended: CancellationToken::new(),
-            record: Arc::clone(&record),
+            record: Arc::clone(record),
         };
         self.lock().insert(record.share.id, active);
     }

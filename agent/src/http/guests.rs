@@ -8,6 +8,8 @@
 //! neither the others nor their sizes; a run is shown without its environment.
 //! Not here: the guest's own agent (`http::shared`).
 
+mod ask;
+
 use std::time::Duration;
 
 use axum::{
@@ -26,10 +28,10 @@ use hpcclient_protocol::{
     share::{AuditEntry, Share},
 };
 use http::{HeaderMap, Method, Request, header};
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use tokio::time::timeout;
 use tower::ServiceExt as _;
 
+use self::ask::{Ask, words};
 use super::{AppState, failure::Failure, files};
 use crate::{
     clock,
@@ -68,81 +70,6 @@ pub fn router(state: AppState) -> Router {
         .fallback(async || hidden())
         .method_not_allowed_fallback(async || hidden())
         .with_state(Guests { state, own, calls })
-}
-
-/// What can be asked about a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ask {
-    Info,
-    Stream,
-    Raw(StreamName),
-    Screen,
-    Search,
-    Stdin,
-    Signal,
-    Resize,
-}
-
-impl Ask {
-    fn of(method: &Method, part: &str) -> Option<Self> {
-        let is_post = method == Method::POST;
-        Some(match part {
-            "stream" if !is_post => Self::Stream,
-            "stdout" if !is_post => Self::Raw(StreamName::Stdout),
-            "stderr" if !is_post => Self::Raw(StreamName::Stderr),
-            "tty" if !is_post => Self::Raw(StreamName::Tty),
-            "screen" if !is_post => Self::Screen,
-            "search" if !is_post => Self::Search,
-            "stdin" if is_post => Self::Stdin,
-            "signal" if is_post => Self::Signal,
-            "resize" if is_post => Self::Resize,
-            _ => return None,
-        })
-    }
-
-    const fn part(self) -> &'static str {
-        match self {
-            Self::Info => "",
-            Self::Stream => "/stream",
-            Self::Raw(StreamName::Stdout) => "/stdout",
-            Self::Raw(StreamName::Stderr) => "/stderr",
-            Self::Raw(StreamName::Tty) => "/tty",
-            Self::Screen => "/screen",
-            Self::Search => "/search",
-            Self::Stdin => "/stdin",
-            Self::Signal => "/signal",
-            Self::Resize => "/resize",
-        }
-    }
-
-    /// The query words that go on to the agent's own route.
-    const fn words(self) -> &'static [&'static str] {
-        match self {
-            Self::Info | Self::Signal | Self::Resize => &[],
-            Self::Stream => &["stdout", "stderr", "tty", "follow", "tail"],
-            Self::Raw(_) => &["from", "follow", "head", "tail", "since", "until"],
-            Self::Screen => &["lines"],
-            Self::Search => &["pattern", "stream", "fixed", "ignoreCase", "limit"],
-            Self::Stdin => &["writer", "seq"],
-        }
-    }
-
-    const fn drives(self) -> bool {
-        matches!(self, Self::Stdin | Self::Signal | Self::Resize)
-    }
-
-    fn is_in(self, grant: &Grant) -> bool {
-        if self.drives() && grant.access != Access::Drive {
-            return false;
-        }
-        let shows = |name| grant.streams.is_empty() || grant.streams.contains(&name);
-        match self {
-            Self::Raw(name) => shows(name),
-            Self::Screen => shows(StreamName::Tty),
-            Self::Stdin | Self::Signal | Self::Resize => grant.streams.is_empty(),
-            Self::Info | Self::Stream | Self::Search => true,
-        }
-    }
 }
 
 /// The answer to everything that a guest is not to know of.
@@ -377,18 +304,6 @@ fn entry(uid: u32, grant: &Grant, action: &str) -> AuditEntry {
     }
 }
 
-/// Returns the known words of a query, written anew.
-fn words(query: &str, ask: Ask) -> String {
-    let known = query_values(query).filter_map(|(name, value)| {
-        let word = ask.words().iter().find(|word| word.as_bytes() == name)?;
-        Some(format!(
-            "{word}={}",
-            percent_encode(&value, NON_ALPHANUMERIC)
-        ))
-    });
-    known.collect::<Vec<_>>().join("&")
-}
-
 async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
     let late = || {
         Failure(ApiError::new(
@@ -485,93 +400,7 @@ const MAX_RUN: usize = 2 << 20;
 
 #[cfg(test)]
 mod tests {
-    use hpcclient_protocol::ShareId;
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-
-    fn grant(access: Access, streams: &[StreamName]) -> Grant {
-        Grant {
-            id: ShareId::random(),
-            guest: "bob".to_owned(),
-            access,
-            streams: streams.to_vec(),
-            title: "x".to_owned(),
-            ended: CancellationToken::new(),
-        }
-    }
-
-    #[test]
-    fn a_share_never_gives_more_than_it_is() {
-        use StreamName::{Stderr, Stdout, Tty};
-        let every = [
-            Ask::Info,
-            Ask::Stream,
-            Ask::Raw(Stdout),
-            Ask::Raw(Stderr),
-            Ask::Raw(Tty),
-            Ask::Screen,
-            Ask::Search,
-            Ask::Stdin,
-            Ask::Signal,
-            Ask::Resize,
-        ];
-        let allowed = |grant: &Grant| -> Vec<Ask> {
-            every.into_iter().filter(|ask| ask.is_in(grant)).collect()
-        };
-        assert_eq!(allowed(&grant(Access::Drive, &[])), every);
-        assert_eq!(allowed(&grant(Access::View, &[])), every[..7]);
-        assert_eq!(
-            allowed(&grant(Access::View, &[Stdout])),
-            [Ask::Info, Ask::Stream, Ask::Raw(Stdout), Ask::Search]
-        );
-        // Cannot be made, and would still not be more.
-        assert_eq!(
-            allowed(&grant(Access::Drive, &[Stdout])),
-            allowed(&grant(Access::View, &[Stdout]))
-        );
-    }
-
-    #[test]
-    fn every_part_has_one_verb_and_nothing_else_is_a_part() {
-        for part in ["stream", "stdout", "stderr", "tty", "screen", "search"] {
-            assert!(
-                Ask::of(&Method::GET, part).is_some() && Ask::of(&Method::POST, part).is_none()
-            );
-        }
-        for part in ["stdin", "signal", "resize"] {
-            assert!(
-                Ask::of(&Method::POST, part).is_some() && Ask::of(&Method::GET, part).is_none()
-            );
-        }
-        for part in [
-            "kill",
-            "export",
-            "viewers",
-            "",
-            "..",
-            "stdout/..",
-            "%2e%2e",
-            "STDOUT",
-        ] {
-            assert_eq!(Ask::of(&Method::GET, part), None, "{part}");
-            assert_eq!(Ask::of(&Method::POST, part), None, "{part}");
-        }
-    }
-
-    #[test]
-    fn only_known_words_of_a_query_go_on_and_cannot_break_out() {
-        let query = "stdout=1&path=/etc&follow=true%26x%3D1&stderr=2#&tty=3 HTTP/1.1%0d%0a";
-        assert_eq!(
-            words(query, Ask::Stream),
-            "stdout=1&follow=true%26x%3D1&stderr=2%23&tty=3%20HTTP%2F1%2E1%0D%0A"
-        );
-        assert_eq!(
-            words("eof=true&writer=a&seq=1", Ask::Stdin),
-            "writer=a&seq=1"
-        );
-        assert_eq!(words("lines=3", Ask::Info), "");
-    }
+    use super::{ask::tests::grant, *};
 
     #[test]
     fn a_guest_sees_no_environment_and_no_other_stream() {
@@ -582,7 +411,7 @@ mod tests {
         });
         let run: Run = serde_json::from_value(json).unwrap();
         let part = grant(Access::View, &[StreamName::Stdout]);
-        let text = serde_json::to_string(&stripped(run.clone(), &part)).unwrap();
+        let text = serde_json::to_string(&stripped(run, &part)).unwrap();
         for secret in [
             "secret",
             "TOKEN",

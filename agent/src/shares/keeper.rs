@@ -40,7 +40,7 @@ pub async fn start(state: &AppState) {
         record::read_all(&folder)
     });
     for record in read.await.unwrap_or_default() {
-        shares.activate(Arc::new(record));
+        shares.activate(&Arc::new(record));
     }
     let mut keeper = Keeper {
         router: guests::router(state.clone()),

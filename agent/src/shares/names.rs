@@ -26,7 +26,10 @@ pub struct User {
 
 /// The users of this node; clones share what they know.
 #[derive(Clone, Debug, Default)]
-pub struct Names(Arc<Mutex<HashMap<String, (Instant, Option<User>)>>>);
+pub struct Names(Arc<Mutex<Known>>);
+
+/// What was asked, when, and the answer.
+type Known = HashMap<String, (Instant, Option<User>)>;
 
 impl Names {
     /// Returns the user of this login name.
@@ -63,7 +66,7 @@ impl Names {
         user
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Instant, Option<User>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -386,7 +386,7 @@ fn a_share_that_was_taken_back_or_is_over_cuts_who_is_looking() {
         node.detach();
         let client = node.client().await;
         let list: ShareList = read(&client, "/v1/shares").await;
-        assert_eq!(list.by_me, [shared.clone()]);
+        assert_eq!(list.by_me, std::slice::from_ref(&shared));
         let socket = door(&node).await;
         let mut bob = Follower::start(BOB.1, &socket, &follow);
         bob.until("begun");

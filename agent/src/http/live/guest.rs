@@ -255,7 +255,7 @@ async fn obey(
         };
         let _cut = say(control, &message);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 impl There {
