@@ -203,11 +203,12 @@ impl Shares {
     /// # Errors
     /// It cannot be removed from the disk; it has ended until the agent starts again.
     pub async fn remove(&self, id: ShareId) -> Result<bool, ApiError> {
-        let _changing = self.0.changing.acquire().await;
         let Some(active) = self.lock().remove(&id) else {
             return Ok(false);
         };
+        // At once: a share that is being made, or a disk, may take its time.
         active.ended.cancel();
+        let _changing = self.0.changing.acquire().await;
         // Nobody waits for it: the door only closes when nothing is shared any more.
         let (reply, _unheard) = oneshot::channel();
         let _busy = self.0.keeper.try_send(reply);

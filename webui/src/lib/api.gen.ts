@@ -1,6 +1,23 @@
 // Generated from docs/openapi.json by `npm run gen`. Do not edit.
 
 export interface paths {
+  '/v1/audit': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** What guests did with what this user shares, newest first. */
+    get: operations['listAudit'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   '/v1/events': {
     parameters: {
       query?: never;
@@ -274,6 +291,93 @@ export interface paths {
     patch?: never;
     trace?: never;
   };
+  '/v1/shared/{owner}/file': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A file that another user shares. */
+    get: operations['readSharedFile'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/shared/{owner}/runs/{id}': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A run that another user shares. */
+    get: operations['getSharedRun'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/shared/{owner}/runs/{id}/{part}': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A shared run's `stream`, `stdout`, `stderr`, `tty`, `screen` or `search`, with the query of the route of that name. */
+    get: operations['viewSharedRun'];
+    put?: never;
+    /** A shared run's `stdin`, `signal` (`INT` only) or `resize`, where the share lets this user drive. */
+    post: operations['driveSharedRun'];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/shares': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** What this user shares, and what others share with this user on this node. */
+    get: operations['listShares'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/shares/{id}': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    /** Shares something, once: the same id with the same spec finds the share that was made before. */
+    put: operations['putShare'];
+    post?: never;
+    /** Takes a share back. Guests who are looking are cut at once. */
+    delete: operations['deleteShare'];
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   '/v1/status': {
     parameters: {
       query?: never;
@@ -440,6 +544,35 @@ export interface components {
       node?: string | null;
       /** @description The id under which the log has more, where a request was logged. */
       requestId?: string | null;
+    };
+    /** @description One thing that a guest did. */
+    AuditEntry: {
+      /** @description What, in words: `opened`, `left`, `typed 12 bytes`, `sent INT`, `read`, `refused: …`. */
+      action: string;
+      /** @description Who: the login name. */
+      guest: string;
+      /** @description What it was about, in one line. */
+      object: string;
+      /** @description By which share. */
+      share: components['schemas']['ShareId'];
+      /**
+       * Format: int64
+       * @description When, in milliseconds since 1970.
+       */
+      tMs: number;
+      /**
+       * Format: int32
+       * @description Who: the kernel's number.
+       */
+      uid: number;
+    };
+    /** @description The answer of `GET /v1/audit`: newest first. */
+    AuditList: {
+      /**
+       * @description What guests did.
+       * @default []
+       */
+      entries: components['schemas']['AuditEntry'][];
     };
     /** @description Text, or bytes that are not UTF-8 in base64. */
     ByteString:
@@ -785,6 +918,77 @@ export interface components {
     };
     /** @description Names one session (a notebook's shell): 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot. */
     SessionId: string;
+    /** @description A share. */
+    Share: {
+      /**
+       * Format: int64
+       * @description When it was shared, in milliseconds since 1970.
+       */
+      createdMs: number;
+      /** @description Its id. */
+      id: components['schemas']['ShareId'];
+      /** @description Who shares: the login name. */
+      owner: string;
+      /** @description What was asked for. A guest sees only their own name among the guests. */
+      spec: components['schemas']['ShareSpec'];
+      /** @description One line that says what it is: the command, the console's name, the file's path. */
+      title: string;
+    };
+    /**
+     * Format: uuid
+     * @description Names one share; made by the client, so that a retry shares once.
+     */
+    ShareId: string;
+    /** @description The answer of `GET /v1/shares`. */
+    ShareList: {
+      /**
+       * @description What this user shares, newest first.
+       * @default []
+       */
+      byMe: components['schemas']['Share'][];
+      /**
+       * @description Why sharing is off here, if it is.
+       * @default null
+       */
+      off: string | null;
+      /**
+       * @description What others share with this user on this node, newest first.
+       * @default []
+       */
+      withMe: components['schemas']['Share'][];
+    };
+    /** @description The body of `PUT /v1/shares/{id}`. */
+    ShareSpec: {
+      /** @description What they may do. A file can only be viewed. */
+      access: components['schemas']['Access'];
+      /**
+       * Format: int64
+       * @description When it ends, in milliseconds since 1970; without it, when it is taken back.
+       */
+      expiresMs?: number | null;
+      /** @description With whom: login names on the cluster, at least one. */
+      guests: string[];
+      /** @description What. */
+      object: components['schemas']['SharedObject'];
+    };
+    /** @description What is shared. It never becomes more than it was when it was shared. */
+    SharedObject:
+      | {
+          /** @description A run or a console. */
+          run: {
+            /** @description The run. */
+            run: components['schemas']['RunId'];
+            /** @description Only these of its streams; all, when empty. */
+            streams?: components['schemas']['StreamName'][];
+          };
+        }
+      | {
+          /** @description One regular file. */
+          file: {
+            /** @description Its absolute path. */
+            path: components['schemas']['ByteString'];
+          };
+        };
     /** @description The body of `POST /v1/runs/{id}/signal`. */
     SignalRequest: {
       /**
@@ -819,6 +1023,11 @@ export interface components {
        */
       endRuns: boolean;
     };
+    /**
+     * @description One of a run's streams.
+     * @enum {string}
+     */
+    StreamName: 'stdout' | 'stderr' | 'tty';
     /** @description The sizes of a run's streams, in bytes. */
     StreamSizes: {
       /**
@@ -950,6 +1159,28 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+  listAudit: {
+    parameters: {
+      query?: {
+        /** @description How many, at most 1000. */
+        limit?: number;
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['AuditList'];
+        };
+      };
+    };
+  };
   followEvents: {
     parameters: {
       query?: never;
@@ -1483,6 +1714,277 @@ export interface operations {
     };
   };
   endSession: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      204: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  readSharedFile: {
+    parameters: {
+      query: {
+        /** @description Its absolute path, percent-encoded bytes. */
+        path: string;
+      };
+      header?: never;
+      path: {
+        owner: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The file. */
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      /** @description The asked range. */
+      206: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      default: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  getSharedRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        owner: string;
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Run'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      503: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  viewSharedRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        owner: string;
+        id: string;
+        part: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      503: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  driveSharedRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        owner: string;
+        id: string;
+        part: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      204: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      503: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  listShares: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ShareList'];
+        };
+      };
+    };
+  };
+  putShare: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        'application/json': components['schemas']['ShareSpec'];
+      };
+    };
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Share'];
+        };
+      };
+      201: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Share'];
+        };
+      };
+      400: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      403: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  deleteShare: {
     parameters: {
       query?: never;
       header?: never;
