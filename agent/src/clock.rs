@@ -1,4 +1,4 @@
-//! The wall clock in the form the protocol has it, and one that follows it but never jumps.
+//! The wall clock in the form the protocol has it, one that follows it but never jumps, and the time since boot.
 //!
 //! Called wherever a time is stored or told. Not here: intervals, which use the monotonic clock.
 
@@ -61,6 +61,12 @@ fn since_1970() -> Duration {
 /// The clock that goes on while the node sleeps, and that nobody can set.
 fn since_boot() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+}
+
+/// Returns the milliseconds since the node started, sleep included. Nobody can set this clock.
+#[must_use]
+pub fn since_boot_ms() -> u64 {
+    u64::try_from(since_boot().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

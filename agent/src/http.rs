@@ -5,10 +5,12 @@
 //! else; no route needs a token, because only processes of this user reach the socket.
 //! Not here: connections (`serve`), what requests do (`runs`, `files`, `ui`).
 
+mod audit;
 mod events;
 mod export;
 pub mod failure;
 mod files;
+pub mod guests;
 mod live;
 mod node;
 mod range;
@@ -16,6 +18,8 @@ mod runs;
 mod screen;
 mod search;
 mod sessions;
+mod shared;
+mod shares;
 mod status;
 mod stop;
 mod streams;
@@ -74,6 +78,9 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(live::router())
         .merge(viewers::router())
         .merge(files::router())
+        .merge(shares::router())
+        .merge(shared::router())
+        .merge(audit::router())
         .merge(stop::router())
         .merge(ui::router())
 }

@@ -17,6 +17,7 @@ pub mod presence;
 pub mod runs;
 pub mod serve;
 pub mod sh;
+pub mod shares;
 pub mod shim;
 mod state;
 pub mod store;

@@ -107,6 +107,12 @@ impl Place {
             .join(format!("{}.history", self.host))
     }
 
+    /// Returns the folder of what this node's agent keeps in the state root for itself.
+    #[must_use]
+    pub fn node_folder(&self) -> PathBuf {
+        self.state.join("node").join(&self.host)
+    }
+
     /// Returns the node's name.
     #[must_use]
     pub fn host(&self) -> &str {

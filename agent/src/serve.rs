@@ -39,6 +39,7 @@ use crate::{
     log,
     place::{Lock, Place},
     runs::Runs,
+    shares,
     store::Store,
 };
 
@@ -95,10 +96,12 @@ async fn run(place: Place, lock: Lock, hello: AgentHello, is_daemon: bool) -> Re
         stopping.clone(),
     );
     let socket = Socket::bind(&place.socket())?;
-    runs.adopt().await;
     let user = environment::login_name().await;
     let state = AppState::new(hello, user, place, runs, tracker, stopping);
     stop_on_signals(&state)?;
+    // What is shared is not deleted, so it is known before the store is looked at.
+    shares::start(&state).await;
+    state.runs().adopt().await;
     tracing::info!(
         pid = state.hello().pid,
         version = state.hello().version,

@@ -14,7 +14,7 @@ use hpcclient_protocol::status::AgentHello;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{clock, place::Place, presence::Presence, runs::Runs};
+use crate::{clock, place::Place, presence::Presence, runs::Runs, shares::Shares};
 
 /// The agent, as its handlers see it.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ struct Inner {
     started_ms: u64,
     runs: Runs,
     presence: Presence,
+    shares: Shares,
     viewers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
     tracker: TaskTracker,
@@ -51,6 +52,7 @@ impl AppState {
         tracker.spawn(async move {
             let _stopped = ended.run_until_cancelled(teller.tell()).await;
         });
+        let shares = Shares::new(&place, &user);
         Self(Arc::new(Inner {
             hello,
             place,
@@ -58,6 +60,7 @@ impl AppState {
             started_ms: clock::now_ms(),
             runs,
             presence,
+            shares,
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
             readers: Arc::new(Semaphore::new(MAX_READERS)),
             tracker,
@@ -106,6 +109,12 @@ impl AppState {
     #[must_use]
     pub fn presence(&self) -> &Presence {
         &self.0.presence
+    }
+
+    /// Returns what this user shares.
+    #[must_use]
+    pub fn shares(&self) -> &Shares {
+        &self.0.shares
     }
 
     /// Returns the places for live sockets.

@@ -14,8 +14,12 @@ mod output;
 mod renew;
 mod run;
 mod runs;
+mod share;
+mod shared;
+mod shares;
 mod status;
 mod stop;
+mod unshare;
 
 use clap::{Parser, Subcommand};
 
@@ -43,6 +47,12 @@ enum Verb {
     Attach(attach::Args),
     /// Lists the runs of a cluster, newest first.
     Runs(runs::Args),
+    /// Shows a run or a file to other users of the cluster.
+    Share(share::Args),
+    /// Takes back what was shared; whoever is looking is cut.
+    Unshare(unshare::Args),
+    /// Lists what is shared by you and with you, or what guests did.
+    Shares(shares::Args),
     /// Opens a cluster's page in the browser, or prints its address.
     Open(open::Args),
     /// Starts a login node on this machine, to try everything without a cluster.
@@ -87,6 +97,9 @@ pub fn run(line: CommandLine) -> anyhow::Result<u8> {
         Verb::Run(args) => block_on(run::run(args)),
         Verb::Attach(args) => block_on(attach::run(args)),
         Verb::Runs(args) => block_on(runs::run(args)),
+        Verb::Share(args) => block_on(share::run(args)),
+        Verb::Unshare(args) => block_on(unshare::run(args)),
+        Verb::Shares(args) => block_on(shares::run(args)),
         Verb::Open(args) => block_on(open::run(args)),
         Verb::Demo(args) => block_on(demo::run(args)),
         Verb::Doctor(args) => block_on(doctor::run(args)),

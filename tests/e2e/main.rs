@@ -25,6 +25,7 @@ mod notebook;
 mod openssh;
 mod otp;
 mod policies;
+mod sharing;
 mod shell;
 mod ssh_agent;
 mod storage;

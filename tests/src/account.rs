@@ -133,8 +133,10 @@ impl Account {
     /// The agent keeps its sockets in `/tmp`; the next user may get this one's number.
     fn remove_run_directories(&self) {
         let ours = format!("hpcc-{}-", self.uid);
+        let share = format!("hpcclient-share-{}", self.uid);
         for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
-            let named = entry.file_name().to_string_lossy().starts_with(&ours);
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let named = name.starts_with(&ours) || name == share;
             if named && entry.metadata().is_ok_and(|about| about.uid() == self.uid) {
                 drop(fs::remove_dir_all(entry.path()));
             }

@@ -70,11 +70,11 @@ impl Request {
         self.header("content-type", "application/json")
     }
 
-    /// Sets a body of bytes as they are.
+    /// Sets a body of bytes.
     #[must_use]
     pub fn bytes(mut self, body: &[u8]) -> Self {
         self.body = body.to_vec();
-        self
+        self.header("content-type", "application/octet-stream")
     }
 
     /// Asks for a WebSocket.

@@ -44,6 +44,12 @@ pub enum FileError {
         /// The path.
         path: ByteString,
     },
+    /// The file belongs to another user, or a link leads to it; such a file is not for others.
+    #[error("not your own file at this very path: {}", path.to_lossy())]
+    NotOwn {
+        /// The path.
+        path: ByteString,
+    },
     /// The path lies in a file system that the kernel makes up, such as `/proc`.
     #[error("not a stored file: {}", path.to_lossy())]
     Kernel {
@@ -78,6 +84,7 @@ impl FileError {
             | Self::IsDirectory { .. }
             | Self::Special { .. }
             | Self::Kernel { .. } => ErrorCode::Conflict,
+            Self::NotOwn { .. } => ErrorCode::Forbidden,
             Self::TooMany { .. } => ErrorCode::TooLarge,
             Self::NoAnswer => ErrorCode::Unavailable,
             Self::Io { source, .. } => match Errno::from_io_error(source) {
@@ -96,6 +103,7 @@ impl FileError {
     const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Special { .. } => Some("only regular files can be opened here"),
+            Self::NotOwn { .. } => Some("only your own files can be shared"),
             Self::Kernel { .. } => Some("read it with a command, such as `cat`"),
             Self::TooMany { .. } => Some("list it with a command, such as `ls -f`"),
             Self::NoAnswer => Some("it may be overloaded or unmounted; try again"),

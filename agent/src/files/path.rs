@@ -30,6 +30,12 @@ impl QueryPath {
             .ok_or(FileError::NoPath)
     }
 
+    /// Takes the bytes of a path.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
     /// Returns the absolute path, without empty and `.` components. `..` stays, because what it
     /// means depends on links.
     ///

@@ -6,9 +6,12 @@
 
 use std::{
     fs::{File, Metadata},
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{FileExt as _, OpenOptionsExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+        },
     },
     path::{Path, PathBuf},
 };
@@ -72,6 +75,37 @@ impl RegularFile {
         })
     }
 
+    /// Returns where a file of this user really is, if it can be opened by [`Self::open_own`].
+    ///
+    /// # Errors
+    /// As [`Self::open_own`].
+    pub fn own_path(path: &Path) -> Result<PathBuf, FileError> {
+        let failed = |source| FileError::io(path.as_os_str().as_bytes(), source);
+        let real = path.canonicalize().map_err(failed)?;
+        Self::open_own(&real).map(|file| file.path)
+    }
+
+    /// Opens a file of this user that is at this path itself: with a link anywhere on the way, somebody
+    /// who can write a directory of it could lead to another file.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; it belongs to another user, or a link leads elsewhere.
+    pub fn open_own(path: &Path) -> Result<Self, FileError> {
+        let this = Self::open(path)?;
+        let bytes = || path.as_os_str().as_bytes();
+        let failed = |source| FileError::io(bytes(), source);
+        let about = this.file.metadata().map_err(failed)?;
+        let is_ours = about.uid() == rustix::process::getuid().as_raw();
+        let there = std::fs::read_link(format!("/proc/self/fd/{}", this.file.as_raw_fd()));
+        // What is open says where it is, so nothing can change between a look and the opening.
+        if is_ours && there.map_err(failed)? == path {
+            Ok(this)
+        } else {
+            let path = bytes().to_vec().into();
+            Err(FileError::NotOwn { path })
+        }
+    }
+
     /// Returns the size when it was opened.
     #[must_use]
     pub const fn size(&self) -> u64 {
@@ -129,6 +163,35 @@ mod tests {
         assert!(matches!(open(kernel), FileError::Kernel { .. }));
         let directory = open(folder.path());
         assert!(matches!(directory, FileError::IsDirectory { .. }));
+    }
+
+    #[test]
+    fn only_the_users_own_file_at_its_own_path_is_opened_for_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let secret = folder.join("secret");
+        fs::create_dir_all(folder.join("open")).unwrap();
+        fs::create_dir_all(&secret).unwrap();
+        fs::write(folder.join("open/f"), b"shown").unwrap();
+        fs::write(secret.join("f"), b"hidden").unwrap();
+        let path = folder.join("open/f");
+        assert_eq!(RegularFile::own_path(&path).unwrap(), path);
+        assert_eq!(RegularFile::open_own(&path).unwrap().size(), 5);
+        let refused =
+            |path: &Path| matches!(RegularFile::open_own(path), Err(FileError::NotOwn { .. }));
+        // The file became a link.
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(secret.join("f"), &path).unwrap();
+        assert!(refused(&path));
+        // A directory on the way became a link.
+        fs::remove_dir_all(folder.join("open")).unwrap();
+        std::os::unix::fs::symlink(&secret, folder.join("open")).unwrap();
+        assert!(refused(&path));
+        assert_eq!(RegularFile::own_path(&path).unwrap(), secret.join("f"));
+        if rustix::process::getuid().is_root() {
+            std::os::unix::fs::chown(secret.join("f"), Some(65534), None).unwrap();
+            assert!(refused(&secret.join("f")));
+        }
     }
 
     #[test]

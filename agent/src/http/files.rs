@@ -148,7 +148,8 @@ fn asked_page(query: &str) -> Result<Page, ApiError> {
     Ok(page)
 }
 
-fn answer(file: RegularFile, asked: &HeaderMap, calls: Calls) -> Response {
+/// Returns a file, or the range of it that is asked for.
+pub(super) fn answer(file: RegularFile, asked: &HeaderMap, calls: Calls) -> Response {
     let size = file.size();
     // Without a validator of ours `If-Range` cannot hold, so it asks for the whole.
     let range = match asked.get(RANGE) {
@@ -211,7 +212,7 @@ fn body(file: RegularFile, start: u64, end: u64, calls: Calls) -> Body {
 
 /// Returns a `Content-Disposition` whose name survives every client: plain ASCII for old ones, and
 /// UTF-8 by RFC 5987.
-fn disposition(path: &Path, media: Media) -> String {
+pub(super) fn disposition(path: &Path, media: Media) -> String {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let text = String::from_utf8_lossy(name);
     let ascii: String = text

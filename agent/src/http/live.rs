@@ -7,6 +7,7 @@
 //! Not here: the words (`hpcclient_protocol::live`), reading the store (`runs::follow`).
 
 mod channel;
+mod guest;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -74,6 +75,7 @@ async fn converse(socket: WebSocket, state: AppState) {
         bulk,
         ended,
         channels: HashMap::new(),
+        guests: HashMap::new(),
         events: None,
     };
     loop {
@@ -144,6 +146,8 @@ struct Viewer {
     bulk: mpsc::Sender<Message>,
     ended: CancellationToken,
     channels: HashMap<u32, Channel>,
+    /// Channels to runs of other users; a number is in one of the two only.
+    guests: HashMap<u32, guest::Guest>,
     events: Option<DropGuard>,
 }
 
@@ -155,6 +159,9 @@ impl Viewer {
                 let what = format!("the message cannot be read: {error}");
                 return self.refuse(None, ApiError::new(ErrorCode::BadRequest, what));
             }
+        };
+        let Some(message) = guest::hear(self, message)? else {
+            return Ok(());
         };
         match message {
             ViewerMessage::Open {
@@ -233,6 +240,9 @@ impl Viewer {
             return self.refuse(None, ApiError::new(ErrorCode::BadRequest, what));
         }
         let (number, seq) = (bytes.get_u32(), bytes.get_u64());
+        if let Some(taken) = guest::stdin(self, number, seq, &bytes) {
+            return taken;
+        }
         let Some(channel) = self.channels.get(&number) else {
             return self.no_channel(number);
         };

@@ -55,6 +55,12 @@ impl Events {
         }
     }
 
+    /// Tells that what is shared changed.
+    pub fn tell_shares(&self) {
+        let seq = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
+        let _nobody = self.sender.send(Arc::new(Event::Shares { seq }));
+    }
+
     /// Starts watching; the first event is `ready`.
     #[must_use]
     pub fn watch(&self) -> EventWatch {

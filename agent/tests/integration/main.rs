@@ -42,6 +42,8 @@ mod registry;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
+mod shares;
+#[cfg(test)]
 mod starts;
 #[cfg(test)]
 mod survival;

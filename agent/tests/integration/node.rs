@@ -67,6 +67,31 @@ impl Node {
         Self::with(Arc::clone(&self.root), wrapper)
     }
 
+    /// Starts an agent on a fresh node whose `/etc/hpcclient` is this folder. It needs root.
+    pub(crate) fn start_under(policy: &Path) -> Self {
+        let root = fresh_root();
+        let line = "set -e; d=$(mktemp -d); mount -t tmpfs none $d; mkdir $d/u $d/w; \
+            mount -t overlay -o lowerdir=/etc,upperdir=$d/u,workdir=$d/w none /etc; mkdir -p /etc/hpcclient; \
+            mount --bind \"$0\" /etc/hpcclient; umount -l $d; rmdir $d; exec \"$@\"";
+        let agent = command(root.path(), &[], &["serve", "--detach"]);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", line]).arg(policy);
+        command.arg(agent.get_program()).args(agent.get_args());
+        command.env_clear();
+        command.envs(
+            agent
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        let hello = detach(&mut command);
+        let root = Arc::new(root);
+        Self {
+            root,
+            wrapper: Vec::new(),
+            hello,
+        }
+    }
+
     fn with(root: Arc<tempfile::TempDir>, wrapper: Vec<&'static str>) -> Self {
         let hello = detach(&mut command(root.path(), &wrapper, &["serve", "--detach"]));
         Self {

@@ -7,11 +7,12 @@ use std::{
 
 use bytes::Bytes;
 use hpcclient_protocol::{
-    Run, RunId, RunSpec, RunState, SessionId, StreamName,
+    Run, RunId, RunSpec, RunState, SessionId, ShareId, StreamName,
     event::Event,
     node::NodeFacts,
     output::{Screen, SearchResult},
     run::{RunList, RunMarks, SignalRequest, StdinAck, StreamSizes, TerminalSize},
+    share::{AuditList, Share, ShareList, ShareSpec},
     status::{AgentStatus, StopRequest},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -345,6 +346,50 @@ impl Agent {
         let path = format!("v1/runs/{id}/resize");
         let request = self.endpoint.request(Method::POST, &path);
         self.endpoint.done(request.json(&size)).await
+    }
+
+    /// Returns the agent as the way to what another user shares: its runs are theirs.
+    #[must_use]
+    pub fn shared_by(&self, owner: &str) -> Self {
+        Self::new(self.endpoint.shared_by(segment(owner)))
+    }
+
+    /// Shares something, or finds the share that this id made before.
+    ///
+    /// # Errors
+    /// `Forbidden` where the site has turned sharing off; else as every request.
+    pub async fn share(&self, id: ShareId, spec: &ShareSpec) -> Result<Share, ClientError> {
+        let request = self
+            .endpoint
+            .request(Method::PUT, &format!("v1/shares/{id}"));
+        self.endpoint.json(request.json(spec)).await
+    }
+
+    /// Takes a share back.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none; else as every request.
+    pub async fn unshare(&self, id: ShareId) -> Result<(), ClientError> {
+        let request = self
+            .endpoint
+            .request(Method::DELETE, &format!("v1/shares/{id}"));
+        self.endpoint.done(request).await
+    }
+
+    /// Returns what this user shares, and what others share with this user.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn shares(&self) -> Result<ShareList, ClientError> {
+        self.get("v1/shares").await
+    }
+
+    /// Returns what guests did, newest first.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn audit(&self, limit: usize) -> Result<AuditList, ClientError> {
+        self.get(&format!("v1/audit?limit={limit}")).await
     }
 
     /// Ends a session's shell.

@@ -26,6 +26,8 @@ pub(crate) struct Endpoint {
     origin: Option<String>,
     token: Option<String>,
     target: String,
+    /// Whose runs are asked for, if another user's: a segment of the path.
+    owner: Option<String>,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -47,6 +49,7 @@ impl Endpoint {
             target: origin.clone(),
             origin: Some(origin),
             token: Some(token.to_owned()),
+            owner: None,
         })
     }
 
@@ -60,6 +63,7 @@ impl Endpoint {
             origin: None,
             token: None,
             target,
+            owner: None,
         })
     }
 
@@ -72,8 +76,21 @@ impl Endpoint {
         }
     }
 
+    /// Returns the endpoint of what another user shares: `v1/runs/…` is theirs.
+    pub(crate) fn shared_by(&self, owner: String) -> Self {
+        Self {
+            owner: Some(owner),
+            ..self.clone()
+        }
+    }
+
     /// Starts a request; `path` has no leading slash.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let of_owner = self.owner.as_ref().zip(path.strip_prefix("v1/"));
+        let path = match of_owner {
+            Some((owner, rest)) => format!("v1/shared/{owner}/{rest}"),
+            None => path.to_owned(),
+        };
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(origin) = &self.origin {
             request = request.header("origin", origin);

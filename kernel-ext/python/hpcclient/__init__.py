@@ -28,6 +28,7 @@ from ._errors import (
 )
 from ._rpc import Rpc, Runs, connect, hpcrpc
 from ._run import Result, Run
+from ._shares import Share, Shares
 from ._view import View, marconiview
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
     "Rpc",
     "Run",
     "Runs",
+    "Share",
+    "Shares",
     "Unavailable",
     "VersionMismatch",
     "View",

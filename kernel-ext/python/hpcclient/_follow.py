@@ -272,5 +272,7 @@ class Follower:
 
 
 def run_path(cluster: str, run_id: str) -> str:
-    """Returns the path of a run at the bridge."""
-    return f"/c/{_connect.in_url(cluster)}/v1/runs/{run_id}"
+    """Returns the path of a run at the bridge; `owner:id` is a run that another user shares."""
+    owner, _, own_id = run_id.rpartition(":")
+    shared = f"shared/{_connect.in_url(owner)}/" if owner else ""
+    return f"/c/{_connect.in_url(cluster)}/v1/{shared}runs/{own_id}"

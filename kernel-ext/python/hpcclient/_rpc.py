@@ -16,6 +16,7 @@ from typing import Any, Callable, overload
 from . import _connect, _http
 from ._errors import HpcError
 from ._run import Result, Run
+from ._shares import Shares
 from ._wire import Text, from_wire, new_id, quote, to_bytes, to_wire
 
 
@@ -126,8 +127,15 @@ class Rpc:
     @property
     def runs(self) -> Runs:
         """The runs of this process, oldest first: `runs[-1]` is the newest. `runs['<id>']` is any
-        run of the cluster, and `runs.all` lists those of every notebook."""
+        run of the cluster, `runs['alice:<id>']` one that alice shares with you, and `runs.all`
+        lists those of every notebook."""
         return Runs(self.cluster, self._session)
+
+    @property
+    def shares(self) -> Shares:
+        """What you share and what others share with you: `shares.by_me`, `shares.with_me`. A
+        file is shared with `shares.file('~/result.csv', 'bob')`, a run with `run.share('bob')`."""
+        return Shares(self.cluster)
 
     def __getattr__(self, name: str) -> Callable[..., Result]:
         if name.startswith("_"):
@@ -188,7 +196,8 @@ class Runs(Sequence[Run]):
     def __getitem__(self, which: slice) -> list[Run]: ...
     def __getitem__(self, which: int | str | slice) -> Run | list[Run]:
         if isinstance(which, str):
-            return Run(self._cluster, str(uuid.UUID(which)))
+            owner, colon, own_id = which.rpartition(":")
+            return Run(self._cluster, owner + colon + str(uuid.UUID(own_id)))
         newest = -which if isinstance(which, int) and which < 0 else None
         runs = [Run(self._cluster, info["id"]) for info in self._load(newest)]
         return runs[which]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _connect, _http
 from ._errors import HpcError, HpcTimeout, Interrupted, Unavailable
 from ._follow import Follower, run_path
 from ._show import Screen, display, is_kernel
 from ._wire import STREAMS, new_id
+
+if TYPE_CHECKING:
+    from ._shares import Share
 
 _KEEP_BYTES = 64 << 20
 _STDIN_CHUNK = 256 << 10
@@ -102,6 +105,32 @@ class Run:
     def signal(self, name: str = "INT") -> None:
         """Sends a signal to the command: `INT`, `TERM`, `HUP`, `USR1`, …"""
         _http.get_json("POST", f"{self._path}/signal", {"signal": name.removeprefix("SIG")})
+
+    def share(
+        self,
+        *users: str,
+        drive: bool = False,
+        hours: float | None = None,
+        stream: str | None = None,
+    ) -> Share:
+        """Shows the run to other users of the cluster, by their login names.
+
+        With `drive` they can type into it, interrupt it and set its size, as if they were you, for
+        at most 7 days. `hours` is how long it lasts; without it until you take it back. `stream`
+        shares only `'stdout'` or only `'stderr'`.
+        """
+        from ._shares import share
+
+        content: dict[str, Any] = {"run": self.id, "streams": [stream] if stream else []}
+        return share(self.cluster, {"run": content}, users, drive, hours)
+
+    def unshare(self) -> None:
+        """Takes back every share of this run; whoever is looking is cut."""
+        from ._shares import Shares
+
+        for each in Shares(self.cluster).by_me:
+            if each.run_id == self.id:
+                each.revoke()
 
     @property
     def info(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ use super::{
     ClusterOption,
     login::{self, Found},
     output::{self, Output, Step},
+    shared,
 };
 use crate::report;
 
@@ -24,13 +25,16 @@ pub(super) struct Args {
     /// Show what is stored now, and do not wait for more.
     #[arg(long)]
     no_follow: bool,
-    /// The run's id, or its beginning or end.
+    /// The run's id, or its beginning or end; OWNER:RUN for one that another user shares with you.
     #[arg(value_name = "RUN")]
     run: String,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
     let cluster = args.cluster.cluster;
+    if let Some((owner, run)) = args.run.split_once(':') {
+        return shared::attach(&cluster, owner, run, !args.no_follow).await;
+    }
     let id = find(&cluster, &args.run).await?;
     let follow = !args.no_follow;
     let mut presses = signal(SignalKind::interrupt())?;
@@ -84,7 +88,7 @@ async fn stream(
     }
 }
 
-async fn find(cluster: &str, text: &str) -> anyhow::Result<RunId> {
+pub(super) async fn find(cluster: &str, text: &str) -> anyhow::Result<RunId> {
     if let Ok(id) = text.parse() {
         return Ok(id);
     }
@@ -96,7 +100,7 @@ async fn find(cluster: &str, text: &str) -> anyhow::Result<RunId> {
     Ok(pick(&ids, text)?)
 }
 
-fn pick(ids: &[RunId], text: &str) -> Result<RunId, ApiError> {
+pub(super) fn pick(ids: &[RunId], text: &str) -> Result<RunId, ApiError> {
     let matches = |id: &&RunId| {
         let full = id.to_string();
         full.starts_with(text) || full.ends_with(text)

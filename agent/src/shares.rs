@@ -1,0 +1,440 @@
+//! What this user shares with other users of the node, and for how long.
+//!
+//! Called by `http::shares` for the owner and by `http::guests` for those who come; `keeper` holds the
+//! door open while there is a share.
+//! Invariants: a share is on the disk before it is told, and gone from the disk before its end is; a
+//! guest is who the kernel says, and the name that was shared with; a share's end cancels its token, and
+//! every connection that it let in ends with it. A share ends by the clock since boot, which nobody can
+//! set, so a jump of the wall clock neither ends one early nor prolongs it.
+//! Not here: the socket (`door`), what a guest may ask (`http::guests`), the guest's side (`away`).
+
+pub mod audit;
+pub mod away;
+mod door;
+mod keeper;
+mod names;
+mod policy;
+mod record;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hpcclient_protocol::{
+    ApiError, ErrorCode, RunId, ShareId, StreamName,
+    live::Access,
+    share::{Share, ShareSpec, SharedObject},
+};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::record::Record;
+pub use self::{
+    audit::Audit,
+    keeper::{Leash, start},
+    names::{Names, User},
+};
+use crate::{
+    clock,
+    files::{QueryPath, RegularFile},
+    place::Place,
+    runs::Runs,
+    shim,
+};
+
+/// The shares of this user on this node; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Shares(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    owner: String,
+    home: PathBuf,
+    folder: PathBuf,
+    boot_id: String,
+    policy: PathBuf,
+    names: Names,
+    audit: Audit,
+    active: Mutex<BTreeMap<ShareId, Active>>,
+    /// Orders changes, so that the disk and the list agree.
+    changing: Semaphore,
+    keeper: mpsc::Sender<Reply>,
+    /// Taken by the keeper when it starts.
+    calls: Mutex<Option<mpsc::Receiver<Reply>>>,
+}
+
+/// Where the keeper says whether the door is as it has to be.
+type Reply = oneshot::Sender<Result<(), ApiError>>;
+
+#[derive(Clone, Debug)]
+struct Active {
+    record: Arc<Record>,
+    /// By the clock since boot, in milliseconds.
+    ends_at: Option<u64>,
+    ended: CancellationToken,
+}
+
+/// What a guest was let in by.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The share.
+    pub id: ShareId,
+    /// The guest's login name.
+    pub guest: String,
+    /// What they may do.
+    pub access: Access,
+    /// The only streams they may see; all, when empty.
+    pub streams: Vec<StreamName>,
+    /// What the share is about, in one line.
+    pub title: String,
+    /// Cancelled when the share ends.
+    pub ended: CancellationToken,
+}
+
+impl Shares {
+    /// Makes the list; it is empty until [`start`].
+    #[must_use]
+    pub fn new(place: &Place, owner: &str) -> Self {
+        let (keeper, calls) = mpsc::channel(16);
+        let folder = place.node_folder();
+        Self(Arc::new(Inner {
+            owner: owner.to_owned(),
+            home: place.home().to_owned(),
+            audit: Audit::new(&folder),
+            folder: folder.join("shares"),
+            boot_id: shim::boot_id().unwrap_or_default(),
+            policy: policy::PATH.into(),
+            names: Names::default(),
+            active: Mutex::default(),
+            changing: Semaphore::new(1),
+            keeper,
+            calls: Mutex::new(Some(calls)),
+        }))
+    }
+
+    /// Returns the record of what guests did.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
+    /// Returns the login names of this node.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.0.names
+    }
+
+    /// Returns why sharing is off here, if it is.
+    pub async fn off(&self) -> Option<String> {
+        let path = self.0.policy.clone();
+        tokio::task::spawn_blocking(move || policy::why_off(&path))
+            .await
+            .unwrap_or_else(|_| Some("the policy could not be read".to_owned()))
+    }
+
+    /// Returns what is shared, newest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Share> {
+        let active = self.lock();
+        let shares = active.values().rev().filter(|active| active.is_on());
+        shares.map(|active| active.record.share.clone()).collect()
+    }
+
+    /// Returns the runs that are shared with anybody, so that they must not be deleted.
+    #[must_use]
+    pub fn runs(&self) -> HashSet<RunId> {
+        let active = self.lock();
+        let on = active.values().filter(|active| active.is_on());
+        on.filter_map(|active| active.record.run()).collect()
+    }
+
+    /// Shares something, or finds the share that has this id already.
+    ///
+    /// # Errors
+    /// `Forbidden` where a policy has turned sharing off; `BadRequest` names what cannot be; `Conflict`
+    /// when the id is taken by another share; `NotFound` for what does not exist.
+    pub async fn add(
+        &self,
+        runs: &Runs,
+        id: ShareId,
+        spec: ShareSpec,
+    ) -> Result<(Share, bool), ApiError> {
+        if let Some(reason) = self.off().await {
+            // What was shared before the site said so is shut at once.
+            let _shut = self.call_keeper().await;
+            let what = format!("sharing is off on this cluster: {reason}");
+            return Err(ApiError::new(ErrorCode::Forbidden, what));
+        }
+        let changing = self.0.changing.acquire().await;
+        if let Some(known) = self.lock().get(&id) {
+            if known.record.asked == spec {
+                return Ok((known.record.share.clone(), false));
+            }
+            let what = "this id is taken by another share";
+            return Err(ApiError::new(ErrorCode::Conflict, what).hint("use a new id"));
+        }
+        if self.lock().len() >= MAX_SHARES {
+            let what = format!("{MAX_SHARES} things are shared, which is the limit");
+            return Err(ApiError::new(ErrorCode::Unavailable, what).hint("take some back"));
+        }
+        let record = self.complete(runs, id, spec).await?;
+        let share = record.share.clone();
+        let folder = self.0.folder.clone();
+        let record = Arc::new(record);
+        let kept = Arc::clone(&record);
+        blocking(move || record::write(&folder, &kept)).await?;
+        self.activate(&record);
+        drop(changing);
+        if let Err(error) = self.call_keeper().await {
+            let _unshared = self.remove(id).await;
+            return Err(error);
+        }
+        Ok((share, true))
+    }
+
+    /// Ends a share; whoever it let in is cut. One that is not there has ended.
+    ///
+    /// # Errors
+    /// It cannot be removed from the disk; it has ended until the agent starts again.
+    pub async fn remove(&self, id: ShareId) -> Result<bool, ApiError> {
+        let Some(active) = self.lock().remove(&id) else {
+            return Ok(false);
+        };
+        // At once: a share that is being made, or a disk, may take its time.
+        active.ended.cancel();
+        let _changing = self.0.changing.acquire().await;
+        // Nobody waits for it: the door only closes when nothing is shared any more.
+        let (reply, _unheard) = oneshot::channel();
+        let _busy = self.0.keeper.try_send(reply);
+        let folder = self.0.folder.clone();
+        blocking(move || record::remove(&folder, id)).await?;
+        Ok(true)
+    }
+
+    /// Returns what a guest may do with a run.
+    pub async fn grant_run(&self, uid: u32, run: RunId) -> Option<Grant> {
+        self.grant(uid, |record| record.run() == Some(run)).await
+    }
+
+    /// Returns by what a guest may read a file.
+    pub async fn grant_file(&self, uid: u32, path: &Path) -> Option<Grant> {
+        self.grant(uid, |record| record.file().as_deref() == Some(path))
+            .await
+    }
+
+    /// Returns what is shared with a guest, in the words for them.
+    pub async fn for_guest(&self, uid: u32) -> Vec<Share> {
+        let mut shares = Vec::new();
+        for active in self.of_uid(uid) {
+            let Some(name) = self.name_in(&active, uid).await else {
+                continue;
+            };
+            let mut share = active.record.share.clone();
+            share.spec.guests = vec![name];
+            shares.push(share);
+        }
+        shares
+    }
+
+    /// Returns whether anything is shared with a user, and is not asked who that is.
+    #[must_use]
+    pub fn knows(&self, uid: u32) -> bool {
+        !self.of_uid(uid).is_empty()
+    }
+
+    async fn grant(&self, uid: u32, fits: impl Fn(&Record) -> bool) -> Option<Grant> {
+        let mut found: Vec<Active> = self.of_uid(uid);
+        found.retain(|active| fits(&active.record));
+        // The one that allows most comes first.
+        found.sort_by_key(|active| {
+            let spec = &active.record.share.spec;
+            let is_part =
+                matches!(&spec.object, SharedObject::Run { streams, .. } if !streams.is_empty());
+            (spec.access == Access::View, is_part)
+        });
+        for active in found {
+            if let Some(guest) = self.name_in(&active, uid).await {
+                let share = &active.record.share;
+                let streams = match &share.spec.object {
+                    SharedObject::Run { streams, .. } => streams.clone(),
+                    SharedObject::File { .. } => vec![],
+                };
+                return Some(Grant {
+                    id: share.id,
+                    guest,
+                    access: share.spec.access,
+                    streams,
+                    title: share.title.clone(),
+                    ended: active.ended.clone(),
+                });
+            }
+        }
+        None
+    }
+
+    fn of_uid(&self, uid: u32) -> Vec<Active> {
+        let active = self.lock();
+        let on = active.values().rev().filter(|active| active.is_on());
+        on.filter(|active| active.record.guests.iter().any(|guest| guest.uid == uid))
+            .cloned()
+            .collect()
+    }
+
+    /// Returns the name that a share has for a uid, if it still is that user's: the number of a user
+    /// who left may have been given to another.
+    async fn name_in(&self, active: &Active, uid: u32) -> Option<String> {
+        for guest in &active.record.guests {
+            if guest.uid == uid {
+                let now = self.0.names.user(&guest.name).await;
+                if now.is_some_and(|user| user.uid == uid) {
+                    return Some(guest.name.clone());
+                }
+            }
+        }
+        None
+    }
+
+    /// Checks what was asked for against what there is, and fills in what was left open.
+    async fn complete(
+        &self,
+        runs: &Runs,
+        id: ShareId,
+        asked: ShareSpec,
+    ) -> Result<Record, ApiError> {
+        let bad = |what: &str| ApiError::new(ErrorCode::BadRequest, what);
+        let created_ms = clock::now_ms();
+        let mut spec = asked.clone();
+        if spec.guests.is_empty() || spec.guests.len() > MAX_GUESTS {
+            return Err(bad(&format!("a share has 1 to {MAX_GUESTS} guests")));
+        }
+        let mut guests = Vec::new();
+        for name in &spec.guests {
+            let Some(user) = self.0.names.user(name).await else {
+                let what = format!("there is no user `{name}` on this node");
+                return Err(ApiError::new(ErrorCode::NotFound, what)
+                    .hint("guests are named by their login names on the cluster"));
+            };
+            if user.uid == rustix::process::getuid().as_raw() {
+                return Err(bad("this is already yours: name somebody else"));
+            }
+            if !guests.contains(&user) {
+                guests.push(user);
+            }
+        }
+        spec.guests = guests.iter().map(|user| user.name.clone()).collect();
+        let title = match &mut spec.object {
+            SharedObject::Run { run, streams } => {
+                let run = runs.get(*run).await;
+                let run = run.map_err(|error| crate::http::failure::api_error(&error))?;
+                *streams = record::narrowed(streams, run.spec.pty.is_some())?;
+                if !streams.is_empty() && spec.access == Access::Drive {
+                    return Err(bad(
+                        "one stream can only be viewed; share the whole run to let it be driven",
+                    ));
+                }
+                run.name.unwrap_or_else(|| run.spec.command.to_line())
+            }
+            SharedObject::File { path } => {
+                if spec.access == Access::Drive {
+                    return Err(bad("a file can only be viewed"));
+                }
+                let asked = QueryPath::from_bytes(path.as_bytes()).resolve(&self.0.home)?;
+                let real = blocking(move || Ok(RegularFile::own_path(&asked)?)).await?;
+                *path = record::bytes_of(&real);
+                path.to_lossy()
+            }
+        };
+        let longest = created_ms + u64::try_from(LONGEST_DRIVE.as_millis()).unwrap_or(u64::MAX);
+        match spec.expires_ms {
+            Some(at) if at <= created_ms => {
+                return Err(bad("the share would end before it begins"));
+            }
+            Some(at) if at > longest && spec.access == Access::Drive => {
+                return Err(bad("a share that lets others type ends within 7 days"));
+            }
+            None if spec.access == Access::Drive => spec.expires_ms = Some(longest),
+            _ => {}
+        }
+        let ends_boot_ms = spec
+            .expires_ms
+            .map(|at| clock::since_boot_ms() + (at - created_ms));
+        let share = Share {
+            id,
+            owner: self.0.owner.clone(),
+            spec,
+            title: record::one_line(&title),
+            created_ms,
+        };
+        Ok(Record {
+            asked,
+            share,
+            guests,
+            boot_id: self.0.boot_id.clone(),
+            ends_boot_ms,
+        })
+    }
+
+    fn activate(&self, record: &Arc<Record>) {
+        let ends_at = record.ends_at(&self.0.boot_id);
+        let active = Active {
+            ends_at,
+            ended: CancellationToken::new(),
+            record: Arc::clone(record),
+        };
+        self.lock().insert(record.share.id, active);
+    }
+
+    /// Has the door opened or closed as it has to be.
+    async fn call_keeper(&self) -> Result<(), ApiError> {
+        let (reply, done) = oneshot::channel();
+        let called = async {
+            self.0.keeper.send(reply).await.ok()?;
+            done.await.ok()
+        };
+        match timeout(KEEPER_LIMIT, called).await {
+            Ok(Some(done)) => done,
+            _ => Err(ApiError::new(
+                ErrorCode::Unavailable,
+                "the agent is stopping or busy",
+            )),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ShareId, Active>> {
+        // What a panicking thread left is still whole here.
+        self.0.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Active {
+    fn is_on(&self) -> bool {
+        !self.ended.is_cancelled() && self.ends_at.is_none_or(|at| clock::since_boot_ms() < at)
+    }
+}
+
+/// Does file work on the blocking pool.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = timeout(DISK_LIMIT, tokio::task::spawn_blocking(work)).await;
+    let late = || ApiError::new(ErrorCode::Unavailable, "the file system does not answer");
+    done.map_err(|_| late())?.map_err(|_| late())?
+}
+
+/// More than a person keeps in mind.
+const MAX_SHARES: usize = 256;
+
+const MAX_GUESTS: usize = 32;
+
+/// Whoever lets others type does so for a time (view shares may last until they are taken back).
+const LONGEST_DRIVE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+const KEEPER_LIMIT: Duration = Duration::from_secs(10);
+
+const DISK_LIMIT: Duration = Duration::from_secs(30);

@@ -1,0 +1,98 @@
+//! `hpcclient attach OWNER:RUN`: the output of a run that another user shares.
+//!
+//! Called by `attach`. Invariants: Ctrl-C ends the showing and never touches the run; when the owner
+//! takes the share back, the showing ends with that error.
+
+use std::time::Duration;
+
+use hpcclient_client::{Agent, ClientError, Patience, Renew, RunStream};
+use hpcclient_protocol::{ApiError, ErrorCode, RunId, run::StreamSizes, share::SharedObject};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    attach::pick,
+    login::{self, Found},
+    output::{self, Output, Step},
+};
+
+/// What a shell has for a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// How long an owner's agent may be away.
+const AWAY: Patience = Patience::For(Duration::from_secs(60));
+
+/// Finds the way to the owner's runs again after a cut.
+#[derive(Debug)]
+struct FoundOf {
+    found: Found,
+    owner: String,
+}
+
+impl Renew for FoundOf {
+    type Way = Agent;
+
+    async fn renew(&mut self) -> Result<Agent, ClientError> {
+        Ok(self.found.renew().await?.shared_by(&self.owner))
+    }
+}
+
+/// Shows a run of `owner`, whose id may be shortened.
+pub(super) async fn attach(
+    cluster: &str,
+    owner: &str,
+    text: &str,
+    follow: bool,
+) -> anyhow::Result<u8> {
+    let id = find(cluster, owner, text).await?;
+    let mut presses = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        shown = show(cluster, owner, id, follow) => shown,
+        _ = presses.recv() => Ok(INTERRUPTED),
+    }
+}
+
+async fn show(cluster: &str, owner: &str, id: RunId, follow: bool) -> anyhow::Result<u8> {
+    let cluster = cluster.to_owned();
+    let agent = login::bridge().await?.agent(&cluster).shared_by(owner);
+    let found = FoundOf {
+        found: Found { cluster },
+        owner: owner.to_owned(),
+    };
+    let from = StreamSizes::default();
+    let mut stream = RunStream::attach(agent, found, id, from, follow, AWAY);
+    let mut output = Output::new();
+    loop {
+        match output.show(output::next(&mut stream).await?).await? {
+            Step::Open => {}
+            Step::ReaderLeft => return Ok(0),
+            Step::Ended(run) if run.state.is_final() => return output::exit_code(&run),
+            Step::Ended(_) => return Ok(0),
+        }
+    }
+}
+
+async fn find(cluster: &str, owner: &str, text: &str) -> anyhow::Result<RunId> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let list = login::with_agent(cluster, |agent| async move { agent.shares().await }).await?;
+    let of_owner = list.with_me.iter().filter(|share| share.owner == owner);
+    let mut ids: Vec<RunId> = of_owner
+        .filter_map(|share| match &share.spec.object {
+            SharedObject::Run { run, .. } => Some(*run),
+            SharedObject::File { .. } => None,
+        })
+        .collect();
+    ids.sort();
+    ids.dedup();
+    pick(&ids, text).map_err(|error| {
+        if error.code != ErrorCode::NotFound {
+            return error.into();
+        }
+        let message = format!("{owner} shares no run `{text}` with you on this node");
+        let hint = "`hpcclient shares` lists what others share with you";
+        ApiError::new(ErrorCode::NotFound, message)
+            .hint(hint)
+            .into()
+    })
+}
