@@ -23,11 +23,15 @@ from ._errors import (
     NotConnected,
     NotFound,
     OtherNode,
+    RunEnded,
     Unavailable,
     VersionMismatch,
 )
-from ._rpc import Rpc, Runs, connect, hpcrpc
-from ._run import Result, Run
+from ._result import Result
+from ._rpc import Rpc, connect, hpcrpc
+from ._run import Run
+from ._runs import Runs
+from ._started import Started
 from ._view import View, marconiview
 
 __all__ = [
@@ -47,7 +51,9 @@ __all__ = [
     "Result",
     "Rpc",
     "Run",
+    "RunEnded",
     "Runs",
+    "Started",
     "Unavailable",
     "VersionMismatch",
     "View",
