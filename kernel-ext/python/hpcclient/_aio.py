@@ -8,6 +8,7 @@ Invariants: nothing blocks the loop; who is cancelled stops waiting at once.
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 from ._aio_stream import AsyncReader
@@ -71,22 +72,28 @@ class Aio:
         spec["stdin"] = "open" if stdin else "closed"
         self._rpc._use()
         run = Started(self._rpc.cluster, new_id())
+        lock, is_there, is_cancelled = threading.Lock(), False, False
 
         def begin() -> None:
+            nonlocal is_there
             run._begin(spec)
-            if stdin:
+            with lock:
+                is_there = True
+                give_up = is_cancelled
+            if give_up:
+                run._interrupt()
+            elif stdin:
                 run._writer.write(to_bytes(stdin), eof=True)
 
-        begun = asyncio.ensure_future(asyncio.to_thread(begin))
         try:
-            await asyncio.shield(begun)
+            await asyncio.to_thread(begin)
             return await _end_of(run)
         except asyncio.CancelledError:
-            loop = asyncio.get_running_loop()
-            # What is being started now can only be interrupted once it is there.
-            begun.add_done_callback(
-                lambda task: task.exception() or loop.run_in_executor(None, run._interrupt)
-            )
+            with lock:  # What is being started now can only be interrupted once it is there.
+                is_cancelled = True
+                interrupt = is_there
+            if interrupt:
+                asyncio.get_running_loop().run_in_executor(None, run._interrupt)
             raise
 
 

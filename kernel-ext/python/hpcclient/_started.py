@@ -51,6 +51,7 @@ class Started(Run, Future):
         Run.__init__(self, cluster, run_id)
         Future.__init__(self)
         self._seen: dict[str, Any] = {}
+        self._cancelling, self._settling = False, threading.Lock()
         self._reader = Reader(cluster, run_id)
         self._writer = Writer(cluster, self._path)
 
@@ -130,10 +131,13 @@ class Started(Run, Future):
         """Kills every process of it; `False` if it was over."""
         if self.done():
             return self.cancelled()
-        self.kill()
-        if Future.cancel(self):
-            with contextlib.suppress(futures.InvalidStateError):
-                self.set_running_or_notify_cancel()
+        self._cancelling = True  # Its end may be told before the kill is answered.
+        try:
+            self.kill()
+        except BaseException:
+            self._cancelling = False
+            raise
+        self._settle_cancelled()
         return self.cancelled()
 
     def show(self) -> Started:
@@ -201,14 +205,22 @@ class Started(Run, Future):
         self._seen = info
         if info["state"] not in FINAL:
             return self.done()
+        if self._cancelling:
+            self._settle_cancelled()
+            return True
         result = Result(self, info)
         too_late = result._late()
-        with contextlib.suppress(futures.InvalidStateError):  # It was cancelled.
+        with contextlib.suppress(futures.InvalidStateError):  # It is told twice.
             if too_late:
                 self.set_exception(too_late)
             else:
                 self.set_result(result)
         return True
+
+    def _settle_cancelled(self) -> None:
+        with self._settling:
+            if not self.done() and Future.cancel(self):
+                self.set_running_or_notify_cancel()
 
     def _fail(self, error: HpcError) -> None:
         with contextlib.suppress(futures.InvalidStateError):
