@@ -6,6 +6,7 @@
 mod certificates;
 mod channels;
 mod commands;
+mod consoles;
 mod cuts;
 mod demo;
 mod doctor;

@@ -7,10 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use hpcclient_protocol::{
-    Run, RunId, RunSpec, SessionId, StreamName,
+    Run, RunId, RunSpec, RunState, SessionId, StreamName,
     event::Event,
     node::NodeFacts,
-    run::{RunList, SignalRequest, StdinAck, StreamSizes, TerminalSize},
+    run::{RunList, RunMarks, SignalRequest, StdinAck, StreamSizes, TerminalSize},
     status::{AgentStatus, StopRequest},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -28,8 +28,54 @@ pub(crate) fn segment(text: &str) -> String {
     match text {
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
-        _ => utf8_percent_encode(text, SEGMENT).to_string(),
+        _ => encoded(text),
     }
+}
+
+/// Which runs a list is of; what is not set does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct RunQuery {
+    /// How many at most.
+    pub limit: Option<usize>,
+    /// Older than this one.
+    pub before: Option<RunId>,
+    /// Of this session.
+    pub session: Option<SessionId>,
+    /// With this in the command or the name, whatever the case.
+    pub text: Option<String>,
+    /// In this state.
+    pub state: Option<RunState>,
+    /// Whether it has a terminal.
+    pub console: Option<bool>,
+    /// Whether it lives on the node.
+    pub live: Option<bool>,
+}
+
+impl RunQuery {
+    fn to_path(&self) -> String {
+        let state = self
+            .state
+            .and_then(|state| serde_json::to_value(state).ok());
+        let state = state.and_then(|state| state.as_str().map(ToOwned::to_owned));
+        let pairs = [
+            ("limit", self.limit.map(|limit| limit.to_string())),
+            ("before", self.before.map(|id| id.to_string())),
+            ("session", self.session.as_ref().map(ToString::to_string)),
+            ("text", self.text.as_ref().map(|text| encoded(text))),
+            ("state", state),
+            ("console", self.console.map(|yes| yes.to_string())),
+            ("live", self.live.map(|yes| yes.to_string())),
+        ];
+        let pairs = pairs.into_iter();
+        let query: Vec<_> = pairs
+            .filter_map(|(name, value)| Some(format!("{name}={}", value?)))
+            .collect();
+        format!("v1/runs?{}", query.join("&"))
+    }
+}
+
+pub(crate) fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
 }
 
 /// One cluster's agent.
@@ -41,6 +87,10 @@ pub struct Agent {
 impl Agent {
     pub(crate) const fn new(endpoint: Endpoint) -> Self {
         Self { endpoint }
+    }
+
+    pub(crate) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Returns the agent behind a Unix socket of this machine.
@@ -113,14 +163,42 @@ impl Agent {
         before: Option<RunId>,
         session: Option<&SessionId>,
     ) -> Result<RunList, ClientError> {
-        let mut query = vec![("limit", limit.to_string())];
-        query.extend(before.map(|id| ("before", id.to_string())));
-        query.extend(session.map(|id| ("session", id.to_string())));
-        let query: Vec<_> = query
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        self.get(&format!("v1/runs?{}", query.join("&"))).await
+        let query = RunQuery {
+            limit: Some(limit),
+            before,
+            session: session.cloned(),
+            ..RunQuery::default()
+        };
+        self.list(&query).await
+    }
+
+    /// Returns a page of the runs that are asked for, newest first.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn list(&self, query: &RunQuery) -> Result<RunList, ClientError> {
+        self.get(&query.to_path()).await
+    }
+
+    /// Changes what is noted on a run: its name, and whether it is kept.
+    ///
+    /// # Errors
+    /// `NotFound`, `OtherNode`, `BadRequest` for a name that is none; else as every request.
+    pub async fn mark(&self, id: RunId, marks: &RunMarks) -> Result<Run, ClientError> {
+        let path = format!("v1/runs/{id}");
+        let request = self.endpoint.request(Method::PATCH, &path);
+        self.endpoint.json(request.json(marks)).await
+    }
+
+    /// Deletes a run that has ended, with its output.
+    ///
+    /// # Errors
+    /// `NotFound`, `OtherNode`, `Conflict` while it lives or is shared; else as every request.
+    pub async fn delete(&self, id: RunId) -> Result<(), ClientError> {
+        let path = format!("v1/runs/{id}");
+        self.endpoint
+            .done(self.endpoint.request(Method::DELETE, &path))
+            .await
     }
 
     /// Returns a run.
@@ -264,7 +342,10 @@ impl Agent {
             .await
     }
 
-    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(crate) async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<T, ClientError> {
         self.endpoint
             .json(self.endpoint.request(Method::GET, path))
             .await
@@ -281,5 +362,18 @@ mod tests {
         assert_eq!(segment("../x"), "..%2Fx");
         assert_eq!(segment(".."), "%2E%2E");
         assert_eq!(segment("my-alias_1.x"), "my-alias_1.x");
+    }
+
+    #[test]
+    fn a_query_has_only_what_is_asked_for() {
+        let query = RunQuery {
+            limit: Some(5),
+            text: Some("a b&c=\u{fc}".to_owned()),
+            state: Some(RunState::Orphaned),
+            console: Some(true),
+            ..RunQuery::default()
+        };
+        let path = "v1/runs?limit=5&text=a%20b%26c%3D%C3%BC&state=orphaned&console=true";
+        assert_eq!(query.to_path(), path);
     }
 }

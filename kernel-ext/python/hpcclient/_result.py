@@ -93,9 +93,9 @@ class Result:
     def _late(self) -> HpcTimeout | None:
         """Returns the error of a command that the node ended for taking too long."""
         limit = self._info["spec"].get("timeoutMs")
-        if not limit or self.signal != "KILL" or (self.duration or 0) * 1000 < limit:
-            return None
-        return late(limit / 1000, self)
+        told = (self.reason or "").startswith("it took longer than")
+        seen = self.signal == "KILL" and (self.duration or 0) * 1000 >= (limit or 0)
+        return late(limit / 1000, self) if limit and (told or seen) else None
 
     def __str__(self) -> str:
         text = self.state if self.returncode is None else f"exit {self.returncode}"

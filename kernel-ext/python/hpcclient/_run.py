@@ -224,8 +224,9 @@ class Run:
                 self._tell_more(screen)
         missing = None if kept is None else follower.missing
         result = Result(self, follower.info, kept, missing)
+        too_late = result._late() if spec is not None else None
         if screen:
-            reasons = [result.reason]
+            reasons = [] if too_late else [result.reason]
             lost = sum(follower.missing.values())
             reasons += [f"{lost:,} bytes of its output are not kept any more"] if lost else []
             reasons += [f"stdin was not sent: {feeder.error}"] if feeder and feeder.error else []
@@ -233,7 +234,6 @@ class Run:
                 sys.stderr.write(f"{screen.end_line()}{reason}\n")
         if follower.timed_out and timeout is not None:
             raise late(timeout, result)
-        too_late = result._late() if spec is not None else None
         if too_late:
             raise too_late
         if follower.interrupts:
