@@ -135,6 +135,7 @@ async fn ask(kind: PromptKind, text: String, echo: bool, answers: Answers) -> Op
     let asked = tokio::task::spawn_blocking(move || ask_now(kind, &text, echo, answers)).await;
     match asked {
         Ok(Ok(answer)) => answer,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => None,
         Ok(Err(error)) => {
             report::warn("the question could not be asked", &error);
             None
