@@ -74,7 +74,7 @@ impl RunQuery {
     }
 }
 
-pub(crate) fn encoded(text: &str) -> String {
+fn encoded(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 

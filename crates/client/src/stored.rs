@@ -10,7 +10,7 @@ use hpcclient_protocol::{
 };
 use reqwest::{Method, Response};
 
-use crate::{Agent, ClientError, agent::encoded};
+use crate::{Agent, ClientError, agent::segment};
 
 /// What to look for in a run's output.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,7 @@ impl Agent {
     /// # Errors
     /// `BadRequest` for a pattern that is none; else as every request.
     pub async fn search(&self, id: RunId, search: &Search) -> Result<SearchResult, ClientError> {
-        let pattern = encoded(&search.pattern);
+        let pattern = segment(&search.pattern);
         let mut path = format!(
             "v1/runs/{id}/search?pattern={pattern}&fixed={}&ignoreCase={}",
             search.fixed, search.ignore_case
