@@ -50,6 +50,8 @@ class Run:
         to read what it writes from now on from its beginning."""
         from ._started import Started
 
+        if ":" in self.id:  # Its owner's agent tells us nothing.
+            raise HpcError("the run is another user's", ["attach() follows it to its end"])
         return Started._found(self)
 
     def result(self, timeout: float | None = None) -> Result:

@@ -48,7 +48,8 @@ class Runs(Sequence[Run]):
     def __getitem__(self, which: slice) -> list[Run]: ...
     def __getitem__(self, which: int | str | slice) -> Run | list[Run]:
         if isinstance(which, str):
-            return Run(self._cluster, str(uuid.UUID(which)))
+            owner, colon, own_id = which.rpartition(":")
+            return Run(self._cluster, owner + colon + str(uuid.UUID(own_id)))
         newest = -which if isinstance(which, int) and which < 0 else None
         runs = [Run(self._cluster, info["id"]) for info in self._load(newest)]
         return runs[which]
