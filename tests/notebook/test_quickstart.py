@@ -306,6 +306,42 @@ def test_cancel_ends_every_process_of_it(kernel):
         time.sleep(0.05)
 
 
+def test_what_is_stored_is_asked_for_in_parts(kernel, tmp_path):
+    kernel.run("hpcrpc.execute('seq 1 2000; printf \"\\\\033[31mred\\\\033[0m\\\\n\" >&2')")
+    kernel.run("run = hpcrpc.runs[-1]")
+    assert value(kernel, "run.head(2), run.tail(2), run.tail(1, 'stderr')") == (
+        "('1\\n2\\n', '1999\\n2000\\n', '\\x1b[31mred\\x1b[0m\\n')"
+    )
+    code = "import re; [h.text for h in run.search(re.compile('^19{2}[0-9]$'), stream='stdout')]"
+    assert ast.literal_eval(value(kernel, code)) == [str(number) for number in range(1990, 2000)]
+    code = "[(h.stream, h.line) for h in run.search('RED', ignore_case=True)], run.search('1.9')"
+    assert value(kernel, code) == "([('stderr', 1)], no line matches)"
+    assert value(kernel, "run.text(since=0) == run.stdout, run.text(until=1)") == "(True, '')"
+    kernel.run(f"run.export({str(tmp_path / 'out')!r}, as_='text', stream='stderr')")
+    assert (tmp_path / "out").read_text() == "red\n"
+    shown = kernel.run("run.attach(tail=1)")
+    assert (text_of(shown, "stdout"), text_of(shown, "stderr")) == (
+        "2000\n",
+        "\x1b[31mred\x1b[0m\n",
+    )
+
+
+def test_marks_and_lists_of_runs(kernel):
+    kernel.run("r = hpcrpc.start('cat', name='the cat'); other = hpcrpc.run(['echo', 'x']).run")
+    assert value(kernel, "len(hpcrpc.runs.find(text='THE CAT')), r.name") == "(1, 'the cat')"
+    assert value(kernel, "[run.id for run in hpcrpc.runs.find(live=True)] == [r.id]") == "True"
+    assert "has not ended" in kernel.error("r.delete()")
+    kernel.run("r.pin(); r.eof(); r.result(30)")
+    assert (
+        value(kernel, "r.pinned, [run.id == r.id for run in hpcrpc.runs]")
+        == "(True, [True, False])"
+    )
+    kernel.run("other.delete()")
+    assert value(kernel, "len(hpcrpc.runs), r.rerun().cancel()") == "(1, True)"
+    kernel.run("c = hpcrpc.start('cat', pty=True)")
+    assert value(kernel, "hpcrpc.consoles[-1].id == c.id, c.cancel()") == "(True, True)"
+
+
 def test_a_terminal_knows_its_size(kernel):
     kernel.run("r = hpcrpc.start(['stty', 'size'], pty=(132, 50))")
     assert value(kernel, "r.result(30).stdout") == "'50 132\\r\\n'"
