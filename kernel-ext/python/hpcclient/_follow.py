@@ -240,7 +240,7 @@ class Follower:
 
     def _rest(self, error: Exception) -> None:
         """Pauses before the next try, longer each time."""
-        time.sleep(self._delay)
+        time.sleep(self._patience(self._delay))
         is_login = isinstance(error, (ConnectFailed, AgentFailed))
         longest = _LONGEST_LOGIN_PAUSE if is_login else _LONGEST_PAUSE
         self._delay = min(longest, self._delay * 2)
