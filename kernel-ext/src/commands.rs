@@ -5,23 +5,35 @@
 mod attach;
 mod bridge;
 mod connect;
+mod console;
+mod control;
 mod demo;
 mod disconnect;
 mod doctor;
+mod export;
+mod help;
 mod login;
+mod marks;
 mod open;
 mod output;
 mod renew;
 mod run;
 mod runs;
+mod search;
 mod share;
 mod shared;
 mod shares;
+mod span;
 mod status;
+mod stdin;
 mod stop;
+mod terminal;
 mod unshare;
+mod which;
 
 use clap::{Parser, Subcommand};
+
+pub use help::parse;
 
 /// The cluster inside the notebook: bridge and command line.
 #[derive(Debug, Parser)]
@@ -43,10 +55,28 @@ enum Verb {
     Status(status::Args),
     /// Runs a command on a cluster, with its streams and its exit code.
     Run(run::Args),
+    /// Opens a console of a cluster in this terminal, or goes on with one; Ctrl-\ d leaves it.
+    Console(console::Args),
     /// Shows a run's output again and follows it to its end.
     Attach(attach::Args),
     /// Lists the runs of a cluster, newest first.
     Runs(runs::Args),
+    /// Finds lines in a run's output, at the node.
+    Search(search::Args),
+    /// Writes a run's output to a file: as it is, as text, or as a recording.
+    Export(export::Args),
+    /// Sends a run's command a signal.
+    Signal(control::Signal),
+    /// Ends every process of a run at once.
+    Kill(control::Kill),
+    /// Gives a run a name.
+    Rename(marks::Rename),
+    /// Keeps a run however old it gets.
+    Pin(marks::Args),
+    /// Lets a run be deleted when the store needs the space.
+    Unpin(marks::Args),
+    /// Deletes a run that is over, with its output.
+    Rm(marks::Args),
     /// Shows a run or a file to other users of the cluster.
     Share(share::Args),
     /// Takes back what was shared; whoever is looking is cut.
@@ -95,8 +125,17 @@ pub fn run(line: CommandLine) -> anyhow::Result<u8> {
         Verb::Disconnect(args) => block_on(disconnect::run(args)),
         Verb::Status(args) => block_on(status::run(args)),
         Verb::Run(args) => block_on(run::run(args)),
+        Verb::Console(args) => block_on(console::run(args)),
         Verb::Attach(args) => block_on(attach::run(args)),
         Verb::Runs(args) => block_on(runs::run(args)),
+        Verb::Search(args) => block_on(search::run(args)),
+        Verb::Export(args) => block_on(export::run(args)),
+        Verb::Signal(args) => block_on(control::signal(args)),
+        Verb::Kill(args) => block_on(control::kill(args)),
+        Verb::Rename(args) => block_on(marks::rename(args)),
+        Verb::Pin(args) => block_on(marks::pin(args, true)),
+        Verb::Unpin(args) => block_on(marks::pin(args, false)),
+        Verb::Rm(args) => block_on(marks::remove(args)),
         Verb::Share(args) => block_on(share::run(args)),
         Verb::Unshare(args) => block_on(unshare::run(args)),
         Verb::Shares(args) => block_on(shares::run(args)),

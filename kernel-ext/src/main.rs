@@ -4,7 +4,6 @@
 
 use std::{env, path::Path, process::ExitCode};
 
-use clap::Parser as _;
 use hpcclient::{commands, report};
 use hpcclient_ssh::askpass;
 
@@ -13,7 +12,7 @@ fn main() -> ExitCode {
     if Path::new(&name).ends_with(askpass::NAME) {
         return askpass::run(env::args_os());
     }
-    let line = commands::CommandLine::parse();
+    let line = commands::parse();
     match commands::run(line) {
         Ok(code) => code.into(),
         Err(error) => report::report(&error).into(),

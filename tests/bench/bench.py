@@ -57,10 +57,16 @@ class ControlMaster:
             "IdentityFile": PLACE["key"],
             "IdentitiesOnly": "yes",
         }
-        pairs = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+        pairs = [
+            part
+            for name, value in options.items()
+            for part in ("-o", f"{name}={value}")
+        ]
         self.ssh = ["ssh", "-F", "none", "-p", str(port), *pairs]
         self.target = target
-        self.master = subprocess.Popen([*self.ssh, "-M", "-N", target], stderr=subprocess.DEVNULL)
+        self.master = subprocess.Popen(
+            [*self.ssh, "-M", "-N", target], stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 20
         check = [*self.ssh, "-O", "check", target]
         while (
@@ -145,7 +151,9 @@ def measure(port, cluster, calls):
     methods = [make(port, cluster) for make in METHODS]
     times = {label: {method.name: [] for method in methods} for label in COMMANDS}
     for label, command in COMMANDS.items():
-        expected = subprocess.run(command, check=True, shell=True, capture_output=True).stdout
+        expected = subprocess.run(
+            command, check=True, shell=True, capture_output=True
+        ).stdout
         for number in range(ROUNDS):
             turn = number % len(methods)
             for method in methods[turn:] + methods[:turn]:
@@ -181,7 +189,9 @@ def throughput(cluster):
 def show(title, times):
     print(f"\n{title}")
     print(f"{'':22}" + "".join(f"{label:>12}{'ratio':>8}" for label in times))
-    ours = {label: statistics.median(each["hpcclient"]) for label, each in times.items()}
+    ours = {
+        label: statistics.median(each["hpcclient"]) for label, each in times.items()
+    }
     for make in METHODS:
         line = f"{make.name:22}"
         for label, each in times.items():
@@ -192,9 +202,15 @@ def show(title, times):
 
 def main():
     log("loopback")
-    show("loopback, median of a call", measure(PLACE["port"], os.environ["HPCCLIENT_CLUSTER"], 40))
+    show(
+        "loopback, median of a call",
+        measure(PLACE["port"], os.environ["HPCCLIENT_CLUSTER"], 40),
+    )
     log("25 ms each way")
-    show("25 ms each way, median of a call", measure(PLACE["slowPort"], PLACE["slowCluster"], 5))
+    show(
+        "25 ms each way, median of a call",
+        measure(PLACE["slowPort"], PLACE["slowCluster"], 5),
+    )
     log("throughput")
     print("\n100 MB of output, loopback")
     for name, rate in throughput(os.environ["HPCCLIENT_CLUSTER"]).items():

@@ -7,6 +7,7 @@ mod bridge_kills;
 mod certificates;
 mod channels;
 mod commands;
+mod consoles;
 mod cuts;
 mod demo;
 mod doctor;

@@ -21,7 +21,7 @@ if importlib.util.find_spec("hpcclient") is None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCE), inherited]))
 
 from fake_bridge import FakeBridge  # noqa: E402
-from hpcclient import Rpc, _bridge, _http  # noqa: E402
+from hpcclient import Rpc, _bridge, _http, _watch  # noqa: E402
 
 # A shell starts `… &` with SIGINT ignored, and then Python makes no KeyboardInterrupt of it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,6 +44,14 @@ def fake(monkeypatch):
     monkeypatch.setenv("HPCCLIENT_CLUSTER", "unit")
     _http._kept.__dict__.clear()
     yield bridge
+    watchers = list(_watch._watchers.values())
+    for watcher in watchers:  # Their threads must not look for a bridge when this one is gone.
+        watcher._runs.clear()
+    bridge.cut_events()
+    for thread in [each._thread for each in watchers if each._thread]:
+        thread.join(10)
+        assert not thread.is_alive()
+    _watch._watchers.clear()
     bridge.stop()
     _http._kept.__dict__.clear()
 

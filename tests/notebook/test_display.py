@@ -77,7 +77,7 @@ def test_a_character_in_two_pieces_is_one(kernel):
 
 def test_a_failed_result_shows_one_line_and_a_good_one_nothing(fake, rpc, monkeypatch):
     shown = []
-    monkeypatch.setattr("hpcclient._run.display", shown.append)
+    monkeypatch.setattr("hpcclient._result.display", shown.append)
     rpc.true()._ipython_display_()
     fake.behave = lambda run: run.end(3)
     rpc.false()._ipython_display_()

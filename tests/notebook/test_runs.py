@@ -16,7 +16,7 @@ import uuid
 import pytest
 
 import hpcclient
-from hpcclient import _bridge, _http, _run, _wire
+from hpcclient import _bridge, _http, _run, _stdin, _wire
 
 
 def lines(run, count=200):
@@ -322,16 +322,16 @@ def test_output_that_is_not_utf8_is_kept(fake, rpc, capsys):
 
 
 def test_a_large_output_is_fetched_when_it_is_asked_for(fake, rpc, monkeypatch):
-    monkeypatch.setattr(_run, "_KEEP_BYTES", 1000)
+    monkeypatch.setattr(_run, "KEEP_BYTES", 1000)
     fake.behave = lines
     result = rpc.execute("lines", quiet=True)
-    assert not fake.seen("GET", "/stdout")
+    assert not fake.seen("GET", "/stream")
     assert (result.stdout, result.stderr) == (OUT, ERR)
-    assert fake.seen("GET", "/stdout")
+    assert fake.seen("GET", "/stream")
 
 
 def test_stdin_reaches_the_command_once(fake, rpc, monkeypatch):
-    monkeypatch.setattr(_run, "_STDIN_CHUNK", 3)
+    monkeypatch.setattr(_stdin, "CHUNK", 3)
     fake.behave, fake.cut_stdin = lambda run: None, 1
     assert rpc.cat(stdin="abcdefgh").stdout == "abcdefgh"
 

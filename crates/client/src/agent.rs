@@ -10,7 +10,6 @@ use hpcclient_protocol::{
     Run, RunId, RunSpec, RunState, SessionId, ShareId, StreamName,
     event::Event,
     node::NodeFacts,
-    output::{Screen, SearchResult},
     run::{RunList, RunMarks, SignalRequest, StdinAck, StreamSizes, TerminalSize},
     share::{AuditList, Share, ShareList, ShareSpec},
     status::{AgentStatus, StopRequest},
@@ -89,6 +88,10 @@ pub struct Agent {
 impl Agent {
     pub(crate) const fn new(endpoint: Endpoint) -> Self {
         Self { endpoint }
+    }
+
+    pub(crate) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Returns the agent behind a Unix socket of this machine.
@@ -224,75 +227,6 @@ impl Agent {
         body.map_err(|source| ClientError::Cut {
             source: Some(source),
         })
-    }
-
-    /// Returns the last lines of a stream.
-    ///
-    /// # Errors
-    /// `NotFound`; else as every request.
-    pub async fn tail(
-        &self,
-        id: RunId,
-        stream: StreamName,
-        lines: u64,
-    ) -> Result<Bytes, ClientError> {
-        let path = format!("v1/runs/{id}/{}?tail={lines}", stream.as_str());
-        let response = self.endpoint.request(Method::GET, &path);
-        let body = self.endpoint.open(response).await?.bytes().await;
-        body.map_err(|source| ClientError::Cut {
-            source: Some(source),
-        })
-    }
-
-    /// Returns the lines of a run's output that match an extended regular expression, or a text with `fixed`; at most
-    /// `limit`, of all its streams when none is named.
-    ///
-    /// # Errors
-    /// `BadRequest` in the words of the node's `grep`; else as every request.
-    pub async fn search(
-        &self,
-        id: RunId,
-        pattern: &str,
-        fixed: bool,
-        ignore_case: bool,
-        stream: Option<StreamName>,
-        limit: usize,
-    ) -> Result<SearchResult, ClientError> {
-        let pattern = segment(pattern);
-        let stream = stream.map_or(String::new(), |stream| {
-            format!("&stream={}", stream.as_str())
-        });
-        let options = format!("fixed={fixed}&ignoreCase={ignore_case}&limit={limit}{stream}");
-        self.get(&format!("v1/runs/{id}/search?pattern={pattern}&{options}"))
-            .await
-    }
-
-    /// Opens a run's output as a file: `form` is `raw`, `text` or `cast`; all streams when none is named.
-    ///
-    /// # Errors
-    /// `Conflict` for a `cast` of a run that is no console; else as every request.
-    pub async fn export(
-        &self,
-        id: RunId,
-        form: &str,
-        stream: Option<StreamName>,
-    ) -> Result<Response, ClientError> {
-        let stream = stream.map_or(String::new(), |stream| {
-            format!("&stream={}", stream.as_str())
-        });
-        let path = format!("v1/runs/{id}/export?as={form}{stream}");
-        self.endpoint
-            .open(self.endpoint.request(Method::GET, &path))
-            .await
-    }
-
-    /// Returns a console's screen with at most `lines` lines above it.
-    ///
-    /// # Errors
-    /// `Conflict` when the run is no console; else as every request.
-    pub async fn screen(&self, id: RunId, lines: usize) -> Result<Screen, ClientError> {
-        self.get(&format!("v1/runs/{id}/screen?lines={lines}"))
-            .await
     }
 
     /// Feeds a run's stdin. Repeating a `seq` is safe: it is written once.
@@ -453,7 +387,10 @@ impl Agent {
             .await
     }
 
-    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(crate) async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<T, ClientError> {
         self.endpoint
             .json(self.endpoint.request(Method::GET, path))
             .await

@@ -12,10 +12,12 @@ mod bridge;
 mod error;
 mod http;
 mod ndjson;
+mod stored;
 mod stream;
 
 pub use agent::{Agent, RunQuery};
 pub use bridge::{Bridge, ConnectEvents};
 pub use error::ClientError;
 pub use ndjson::Ndjson;
+pub use stored::{Download, Search};
 pub use stream::{Body, Patience, Renew, RunEvent, RunStream, Same, Way};

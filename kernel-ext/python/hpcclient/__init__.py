@@ -23,12 +23,16 @@ from ._errors import (
     NotConnected,
     NotFound,
     OtherNode,
+    RunEnded,
     Unavailable,
     VersionMismatch,
 )
-from ._rpc import Rpc, Runs, connect, hpcrpc
-from ._run import Result, Run
+from ._result import Result
+from ._rpc import Rpc, connect, hpcrpc
+from ._run import Run
+from ._runs import Runs
 from ._shares import Share, Shares
+from ._started import Started
 from ._view import View, marconiview
 
 __all__ = [
@@ -48,9 +52,11 @@ __all__ = [
     "Result",
     "Rpc",
     "Run",
+    "RunEnded",
     "Runs",
     "Share",
     "Shares",
+    "Started",
     "Unavailable",
     "VersionMismatch",
     "View",

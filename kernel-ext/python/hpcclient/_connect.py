@@ -26,9 +26,12 @@ def in_url(cluster: str) -> str:
     return quote(cluster, safe="")
 
 
-def connect(cluster: str) -> dict[str, Any]:
-    """Connects, asking the user what the login node asks; returns its `ClusterStatus`."""
-    return _log_in(cluster, "connect", _LOGIN_SECONDS)
+def connect(cluster: str, quietly: bool = False) -> dict[str, Any]:
+    """Connects, asking the user what the login node asks; returns its `ClusterStatus`.
+
+    `quietly` shows nothing and answers no question.
+    """
+    return _log_in(cluster, "connect", _LOGIN_SECONDS, quietly)
 
 
 def renew(cluster: str) -> dict[str, Any]:
@@ -44,7 +47,7 @@ def status(cluster: str, timeout: float = _http.SILENCE) -> dict[str, Any]:
     return known[0] if known else {"name": default or cluster, "state": "disconnected"}
 
 
-def _log_in(cluster: str, verb: str, patience: float) -> dict[str, Any]:
+def _log_in(cluster: str, verb: str, patience: float, quietly: bool = False) -> dict[str, Any]:
     status, rest = Status(), b""
     path = f"/v1/clusters/{in_url(cluster)}/{verb}"
     answer = None
@@ -59,17 +62,17 @@ def _log_in(cluster: str, verb: str, patience: float) -> dict[str, Any]:
                 if event["type"] == "progress":
                     if verb == "renew":  # It may be an address to open.
                         note(event["message"])
-                    else:
+                    elif not quietly:
                         status.say(f"{cluster}: {event['message']}")
                 elif event["type"] == "prompt":
                     status.clear()
-                    _ask(event)
+                    _answer(event, None if quietly else _typed(event))
                 elif event["type"] == "failed":
                     raise from_wire(event["error"])
                 elif event["type"] == "connected":
                     cluster_status: dict[str, Any] = event["cluster"]
                     status.clear()
-                    for notice in cluster_status.get("notices", []):
+                    for notice in () if quietly else cluster_status.get("notices", []):
                         note(f"{cluster}: {notice}")
                     return cluster_status
     except _http.BROKEN as error:
@@ -86,16 +89,20 @@ def _environment() -> dict[str, str]:
     return {"sshAuthSock": socket} if os.path.isabs(socket) else {}
 
 
-def _ask(prompt: dict[str, Any]) -> None:
+def _typed(prompt: dict[str, Any]) -> str | None:
     """Asks one question. Where nobody can be asked the answer is none, and the login fails."""
-    typed: str | None = None
+    text = prompt["text"].rstrip() + " "
     try:
-        text = prompt["text"].rstrip() + " "
-        typed = input(text) if prompt["echo"] else getpass.getpass(text)
+        return input(text) if prompt["echo"] else getpass.getpass(text)
     except (EOFError, NotImplementedError):
-        pass
-    finally:
+        return None
+    except BaseException:  # ■ ends the wait here; the login must not wait on for its answer.
+        _answer(prompt, None)
+        raise
+
+
+def _answer(prompt: dict[str, Any], answer: str | None) -> None:
+    # If the login gave up waiting, its last line says so.
+    with contextlib.suppress(NotFound):
         path = f"/v1/prompts/{quote(prompt['id'], safe='')}"
-        # If the login gave up waiting, its last line says so.
-        with contextlib.suppress(NotFound):
-            _http.get_json("POST", path, {"answer": typed})
+        _http.get_json("POST", path, {"answer": answer})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._run import Result
+    from ._result import Result
 
 
 class HpcError(Exception):
@@ -105,10 +105,23 @@ class BridgeFailed(HpcError):
 
 
 class HpcTimeout(HpcError, TimeoutError):
-    """The command took longer than `timeout` and was killed; `result` is what it left."""
+    """The command took longer than `timeout` and was killed; `result` is what it left.
+
+    From `expect` and its like: what was waited for did not come in time, and the command goes on;
+    `text` is what came.
+    """
 
     code = "timeout"
     result: Result | None = None
+    text = ""
+
+
+class RunEnded(HpcError, EOFError):
+    """The run ended before what was waited for came; `text` is what came, `result` its end."""
+
+    code = "ended"
+    result: Result | None = None
+    text = ""
 
 
 class Interrupted(KeyboardInterrupt):

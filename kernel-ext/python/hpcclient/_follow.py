@@ -1,6 +1,7 @@
 """Following a run to its end through every cut: the place where nothing is lost or seen twice.
 
-Called by `_run` with a run to start (`spec`) or only to watch. One loop, in one of these states:
+Called by `_run` with a run to start (`spec`) or only to watch, and by `_reader`, a step at a time.
+One loop, in one of these states:
 
     opening ──► reading ──► ended        cut, silence: back to opening, by offset
        ▲           │                     ■ (KeyboardInterrupt): INT, the second time kill,
@@ -13,8 +14,6 @@ waits, never between taking bytes and counting them; an id never starts two comm
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
 from typing import Any, Callable
 
@@ -28,49 +27,15 @@ from ._errors import (
     NotConnected,
     Unavailable,
 )
+from ._interrupts import Interrupts
 from ._show import Status
-from ._wire import DATA, END, GAP, STATE, Frames
+from ._wire import DATA, END, GAP, STATE, STREAMS, Frames
 
 _NOTICE_SECONDS = 2.0
 _STOP_SECONDS = 5.0
 _PASSING = ("unavailable", "connectFailed", "agentFailed")
 _LONGEST_PAUSE = 2.0
 _LONGEST_LOGIN_PAUSE = 30.0  # A login node must not be asked every second for hours.
-
-
-class _Interrupts:
-    """Counts SIGINT while a run is followed; raises it only while `armed`."""
-
-    def __init__(self) -> None:
-        self.pending, self.armed = False, False
-        self._old: Any = None
-
-    def __enter__(self) -> _Interrupts:
-        if threading.current_thread() is threading.main_thread():
-            old = signal.getsignal(signal.SIGINT)
-            if callable(old):
-                self._old = signal.signal(signal.SIGINT, self._on_signal)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._old is not None:
-            signal.signal(signal.SIGINT, self._old)
-
-    def _on_signal(self, *_: object) -> None:
-        self.pending = True
-        if self.armed:
-            self.disarm_and_raise()
-
-    def arm(self) -> None:
-        """From here on an interrupt is raised, one that came before at once."""
-        self.armed = True
-        if self.pending:
-            self.disarm_and_raise()
-
-    def disarm_and_raise(self) -> None:
-        """Raises the interrupt that is pending."""
-        self.armed = self.pending = False
-        raise KeyboardInterrupt
 
 
 class Follower:
@@ -83,13 +48,18 @@ class Follower:
         spec: dict[str, Any] | None,
         take: Callable[[int, bytes], None],
         timeout: float | None = None,
+        tail: int | None = None,
     ) -> None:
         self._cluster, self._path, self._id = cluster, run_path(cluster, run_id), run_id
         self._spec, self._take = spec, take
+        self._tail = tail  # Start at the last so many lines of each stream.
+        self._until: float | None = None  # When `advance` returns at the latest.
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._answer: _http.Answer | None = None
         self._frames = Frames()
-        self._offsets = {1: 0, 2: 0, 3: 0}
+        self._offsets = dict.fromkeys(STREAMS, 0)
+        self._found: set[int] = set()  # The streams whose place is known.
+        self.missing: dict[int, int] = {}  # Bytes that are not kept any more, by stream.
         self._sent = False  # Whether the node may have got the spec.
         self._status, self._lost_at, self._delay = Status(), 0.0, 0.05
         self._reconnecting = False  # Whether the bridge is at it; then there is no use in waiting.
@@ -104,7 +74,7 @@ class Follower:
 
     def follow(self) -> None:
         """Returns at the run's end; `info` is then final. Raises what waiting cannot mend."""
-        with _Interrupts() as interrupts:
+        with Interrupts() as interrupts:
             try:
                 while not self.ended:
                     self._step(interrupts)
@@ -114,7 +84,27 @@ class Follower:
                 if not self.ended:
                     self._drop()
 
-    def _step(self, interrupts: _Interrupts) -> None:
+    def advance(self, until: float | None) -> None:
+        """Waits for the next bytes, at most until this moment of the monotonic clock."""
+        self._until = until
+        try:
+            with Interrupts() as interrupts:
+                self._step(interrupts)
+        finally:
+            self._until = None
+            if self.ended or self._lost_at == 0:
+                self._status.clear()
+
+    def release(self) -> None:
+        """Gives the connection back; the next step opens another, where this one was."""
+        self._drop()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds a connection."""
+        return self._answer is not None
+
+    def _step(self, interrupts: Interrupts) -> None:
         try:
             interrupts.arm()
             data = self._receive()
@@ -126,7 +116,8 @@ class Follower:
         except (*_http.BROKEN, HpcError) as error:
             interrupts.armed = False
             self._drop()
-            self._cut(error, interrupts)
+            if self._until is None or time.monotonic() < self._until:
+                self._cut(error, interrupts)
 
     def _receive(self) -> bytes:
         """Opens the stream where it is not open, and waits for its next bytes."""
@@ -153,8 +144,10 @@ class Follower:
                 # One that was lost on its way may have arrived; any other refusal is certain.
                 self._sent = before or isinstance(error, Unavailable)
                 raise
-        out, err, tty = self._offsets.values()
-        query = f"stdout={out}&stderr={err}&tty={tty}&follow=true"
+        query = "&".join(f"{name}={self._offsets[number]}" for number, name in STREAMS.items())
+        query += "&follow=true"
+        if self._tail is not None and not self._found:
+            query += f"&tail={self._tail}"
         return _http.request("GET", f"{self._path}/stream?{query}", timeout=patience)
 
     def _overdue(self) -> bool:
@@ -162,14 +155,15 @@ class Follower:
         return late and not self.timed_out
 
     def _patience(self, most: float) -> float:
-        if self._deadline is None or self.timed_out:
-            return most
-        return max(0.001, min(most, self._deadline - time.monotonic()))
+        ends = [] if self._deadline is None or self.timed_out else [self._deadline]
+        ends += [] if self._until is None else [self._until]
+        now = time.monotonic()
+        return max(0.001, min([most, *(end - now for end in ends)]))
 
     def _accept(self, data: bytes) -> None:
         for kind, stream, offset, payload in self._frames.push(data):
             if kind == DATA:
-                have = self._offsets[stream]
+                have = self._place(stream, offset)
                 if offset > have:
                     raise ConnectionError(f"bytes {have} to {offset} are missing")
                 fresh = payload[have - offset :]
@@ -177,19 +171,34 @@ class Follower:
                 if fresh:
                     self._take(stream, fresh)
             elif kind == GAP:
-                self._offsets[stream] = max(self._offsets[stream], int.from_bytes(payload, "big"))
+                have, to = self._place(stream, offset), int.from_bytes(payload, "big")
+                if to > have:
+                    self.missing[stream] = self.missing.get(stream, 0) + to - have
+                    self._offsets[stream] = to
             elif kind in (STATE, END):
                 self.info = json.loads(payload)
                 self.ended = kind == END
-        if self.info.get("state") == "stalled":
-            self._status.say(f"waiting: {self.info.get('reason', 'its output cannot be stored')}")
+        waiting = _waits_for(self.info)
+        if waiting:
+            self._status.say(f"waiting: {waiting}")
         else:
             self._status.clear()
         self._lost_at, self._delay, self._reconnecting = 0.0, 0.05, False
         if self.ended and self._answer is not None:
             self._answer.keep()
+            self._answer = None
 
-    def _cut(self, error: Exception, interrupts: _Interrupts) -> None:
+    def _place(self, stream: int, offset: int) -> int:
+        """Returns where a stream goes on: with `tail`, where its first bytes are."""
+        if self._tail is not None and not self._found:  # What has no bytes now starts here.
+            sizes = self.info.get("sizes", {})
+            self._offsets = {number: sizes.get(name, 0) for number, name in STREAMS.items()}
+        if self._tail is not None and stream not in self._found:
+            self._offsets[stream] = min(offset, self._offsets[stream])
+        self._found.add(stream)
+        return self._offsets[stream]
+
+    def _cut(self, error: Exception, interrupts: Interrupts) -> None:
         """Waits and lets the loop go on, or raises what waiting cannot mend."""
         if self._overdue():
             if not self.started:
@@ -231,7 +240,7 @@ class Follower:
 
     def _rest(self, error: Exception) -> None:
         """Pauses before the next try, longer each time."""
-        time.sleep(self._delay)
+        time.sleep(self._patience(self._delay))
         is_login = isinstance(error, (ConnectFailed, AgentFailed))
         longest = _LONGEST_LOGIN_PAUSE if is_login else _LONGEST_PAUSE
         self._delay = min(longest, self._delay * 2)
@@ -269,6 +278,22 @@ class Follower:
         if self._answer is not None:
             self._answer.close()
             self._answer = None
+
+
+def _waits_for(info: dict[str, Any]) -> str | None:
+    """Returns what a run waits for, if it does."""
+    if info.get("state") == "stalled":
+        return str(info.get("reason", "its output cannot be stored"))
+    position = info.get("position")
+    if info.get("state") == "queued" and position:
+        return f"{ordinal(position)} in the queue"
+    return None
+
+
+def ordinal(number: int) -> str:
+    """Returns `1st`, `2nd`, `3rd`, `4th`, …"""
+    teen = number // 10 % 10 == 1
+    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 def run_path(cluster: str, run_id: str) -> str:

@@ -125,7 +125,7 @@ def _send(method: str, path: str, payload: bytes, timeout: float) -> Answer:
     if kept and sock:
         try:
             sock.settimeout(timeout)
-            return Answer(sock, kept.address, _head(kept.address, method, path, payload))
+            return Answer(sock, kept.address, head(kept.address, method, path, payload))
         except socket.timeout:
             raise
         except BROKEN:
@@ -138,7 +138,7 @@ def _send(method: str, path: str, payload: bytes, timeout: float) -> Answer:
         address = _bridge.address()
         sock = _connect(address)
     sock.settimeout(timeout)
-    return Answer(sock, address, _head(address, method, path, payload))
+    return Answer(sock, address, head(address, method, path, payload))
 
 
 def _connect(address: _bridge.Address) -> socket.socket:
@@ -147,11 +147,12 @@ def _connect(address: _bridge.Address) -> socket.socket:
     return sock
 
 
-def _head(address: _bridge.Address, method: str, path: str, payload: bytes) -> bytes:
+def head(address: _bridge.Address, method: str, path: str, payload: bytes) -> bytes:
+    """Returns a request as it goes out."""
     host = f"{address.host}:{address.port}"
-    head = (
+    text = (
         f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n"
         f"Authorization: Bearer {address.token}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(payload)}\r\n\r\n"
     )
-    return head.encode("ascii") + payload
+    return text.encode("ascii") + payload

@@ -11,13 +11,22 @@ import contextlib
 import os
 import uuid
 from collections.abc import Sequence
-from typing import Any, Callable, overload
+from typing import Any, Callable, Union
 
 from . import _connect, _http
+from ._aio import Aio
 from ._errors import HpcError
-from ._run import Result, Run
+from ._result import Result
+from ._run import Run
+from ._runs import Runs
 from ._shares import Shares
-from ._wire import Text, from_wire, new_id, quote, to_bytes, to_wire
+from ._started import Started
+from ._wire import Text, new_id, quote, to_bytes, to_wire
+
+Env = dict[str, Text]
+Stdin = Union[str, bytes, Callable[[], str], None]
+
+_TERMINAL = (80, 24)
 
 
 class Rpc:
@@ -81,38 +90,75 @@ class Rpc:
         line: Text,
         *,
         cwd: Text | None = None,
-        env: dict[str, Text] | None = None,
-        stdin: str | bytes | None = None,
+        env: Env | None = None,
+        stdin: Stdin = None,
         timeout: float | None = None,
         quiet: bool = False,
     ) -> Result:
         """Runs a line in this process' shell, which remembers what it changes.
 
-        `cwd` and `env` hold for this line only. `stdin` is what the command reads. After `timeout`
-        seconds it is killed and `HpcTimeout` raised. `quiet` shows nothing. ■ sends SIGINT, the
+        `cwd` and `env` hold for this line only. `stdin` is what the command reads; `stdin=input`
+        sends it the lines that you type. After `timeout` seconds it is killed, also when this
+        machine sleeps then, and `HpcTimeout` raised. `quiet` shows nothing. ■ sends SIGINT, the
         second time SIGKILL, the third time leaves the command alone.
         """
-        return self._call({"shell": to_wire(line)}, cwd, env, stdin, timeout, quiet)
+        spec = self._spec({"shell": to_wire(line)}, cwd, env, timeout)
+        return self._call(spec, stdin, timeout, quiet)
 
     def run(
         self,
         argv: Sequence[Text],
         *,
         cwd: Text | None = None,
-        env: dict[str, Text] | None = None,
-        stdin: str | bytes | None = None,
+        env: Env | None = None,
+        stdin: Stdin = None,
         timeout: float | None = None,
+        nice: int | None = None,
         quiet: bool = False,
     ) -> Result:
         """Runs a program with exactly these arguments, without a shell.
 
         It starts in the shell's directory and waits for no line, so threads can run many at once.
-        The keyword arguments are those of `execute`.
+        `nice` is how much it gives way to others, 0 to 19. The other keyword arguments are those
+        of `execute`.
         """
         if isinstance(argv, (str, bytes)):
             raise TypeError("argv is a list, such as ['ls', '-la']; for shell text use execute")
-        command = {"argv": [to_wire(each) for each in argv]}
-        return self._call(command, cwd, env, stdin, timeout, quiet)
+        spec = self._spec({"argv": [to_wire(each) for each in argv]}, cwd, env, timeout, nice)
+        return self._call(spec, stdin, timeout, quiet)
+
+    def start(
+        self,
+        command: Text | Sequence[Text],
+        *,
+        cwd: Text | None = None,
+        env: Env | None = None,
+        stdin: str | bytes | bool = True,
+        timeout: float | None = None,
+        nice: int | None = None,
+        name: str | None = None,
+        pty: tuple[int, int] | bool = False,
+        show: bool = False,
+    ) -> Started:
+        """Starts a command and returns at once; it goes on while the notebook does.
+
+        A `str` is a line for a login shell (bash) of its own, so that it does not hold up this
+        notebook's shell; a list is a program and its arguments. Both start in the directory of
+        this notebook's shell. stdin stays open for `write` until `eof()`; text for `stdin` is all
+        it gets, `False` is none. `pty` runs it in a terminal, of (columns, rows) if you say so.
+        `show` shows what it writes in this cell. See `help(Started)` for what comes back:
+
+            r = hpcrpc.start('python -i')
+            r.expect('>>> '); r.write('6 * 7\n'); r.expect('>>> ')
+        """
+        spec = self._start_spec(command, cwd, env, stdin, timeout, nice, pty)
+        self._use()
+        run = Started(self.cluster, new_id())._begin(spec)
+        if name:
+            run.rename(name)
+        if isinstance(stdin, (str, bytes)):
+            run._writer.write(to_bytes(stdin), eof=True)
+        return run.show() if show else run
 
     def command(self, name: str) -> Callable[..., Result]:
         """Returns the command of this name as a function."""
@@ -127,9 +173,19 @@ class Rpc:
     @property
     def runs(self) -> Runs:
         """The runs of this process, oldest first: `runs[-1]` is the newest. `runs['<id>']` is any
-        run of the cluster, `runs['alice:<id>']` one that alice shares with you, and `runs.all`
-        lists those of every notebook."""
-        return Runs(self.cluster, self._session)
+        run of the cluster, `runs['alice:<id>']` one that alice shares with you, `runs.all` lists
+        those of every notebook, `runs.find(…)` some."""
+        return Runs(self.cluster, session=self._session)
+
+    @property
+    def consoles(self) -> Runs:
+        """The consoles that are open, of every notebook and of the page."""
+        return Runs(self.cluster, console=True, live=True)
+
+    @property
+    def aio(self) -> Aio:
+        """The same for asyncio: `await hpcrpc.aio.execute(…)`; see `help(hpcrpc.aio)`."""
+        return Aio(self)
 
     @property
     def shares(self) -> Shares:
@@ -145,25 +201,61 @@ class Rpc:
     def __repr__(self) -> str:
         return f"<hpcrpc: cluster {self.cluster!r}>"
 
-    def _call(
+    def _spec(
         self,
         command: dict[str, Any],
         cwd: Text | None,
-        env: dict[str, Text] | None,
-        stdin: str | bytes | None,
+        env: Env | None,
         timeout: float | None,
-        quiet: bool,
-    ) -> Result:
-        fed = to_bytes(stdin or b"")
-        spec = {"command": command, "session": self._session, "stdin": "open" if fed else "closed"}
+        nice: int | None = None,
+    ) -> dict[str, Any]:
+        """Returns the protocol's `RunSpec`, with closed stdin."""
+        spec: dict[str, Any] = {"command": command, "session": self._session, "stdin": "closed"}
         if cwd is not None:
             spec["cwd"] = to_wire(cwd)
         if env:
             spec["env"] = {name: to_wire(value) for name, value in env.items()}
-        run = Run(self.cluster, new_id())
+        if timeout is not None:
+            spec["timeoutMs"] = max(1, round(timeout * 1000))
+        if nice is not None:
+            spec["nice"] = nice
+        return spec
+
+    def _start_spec(
+        self,
+        command: Text | Sequence[Text],
+        cwd: Text | None,
+        env: Env | None,
+        stdin: str | bytes | bool,
+        timeout: float | None,
+        nice: int | None,
+        pty: tuple[int, int] | bool,
+    ) -> dict[str, Any]:
+        is_list = isinstance(command, (list, tuple))
+        argv: Any = command if is_list else ["bash", "-lc", command]
+        wired = [to_wire(each) for each in argv]
+        spec = self._spec({"argv": wired}, cwd, env, timeout, nice)
+        spec["stdin"] = "closed" if stdin is False else "open"
+        if pty:
+            cols, rows = pty if isinstance(pty, tuple) else _TERMINAL
+            spec["pty"] = {"cols": cols, "rows": rows}
+        return spec
+
+    def _use(self) -> None:
+        """Notes that this process has a session at the cluster, which its end is to end."""
         if not self._clusters_used:
             atexit.register(self._end_session)
-        self._clusters_used.add(run.cluster)
+        self._clusters_used.add(self.cluster)
+
+    def _call(
+        self, spec: dict[str, Any], stdin: Stdin, timeout: float | None, quiet: bool
+    ) -> Result:
+        self._use()
+        if callable(stdin):
+            return Started(self.cluster, new_id())._begin({**spec, "stdin": "open"}).interact(stdin)
+        fed = to_bytes(stdin or b"")
+        spec["stdin"] = "open" if fed else "closed"
+        run = Run(self.cluster, new_id())
         self._open_runs.add(run.id)
         try:
             return run._follow(spec, stdin=fed, timeout=timeout, quiet=quiet)
@@ -177,63 +269,6 @@ class Rpc:
             with contextlib.suppress(HpcError):
                 path = f"/c/{_connect.in_url(cluster)}/v1/sessions/{self._session}"
                 _http.get_json("DELETE", path, timeout=1)
-
-
-class Runs(Sequence[Run]):
-    """A list of runs, oldest first, asked from the node each time it is used."""
-
-    def __init__(self, cluster: str, session: str | None) -> None:
-        self._cluster, self._session = cluster, session
-
-    @property
-    def all(self) -> Runs:
-        """The runs of every notebook and console of this user on the cluster."""
-        return Runs(self._cluster, None)
-
-    @overload
-    def __getitem__(self, which: int | str) -> Run: ...
-    @overload
-    def __getitem__(self, which: slice) -> list[Run]: ...
-    def __getitem__(self, which: int | str | slice) -> Run | list[Run]:
-        if isinstance(which, str):
-            owner, colon, own_id = which.rpartition(":")
-            return Run(self._cluster, owner + colon + str(uuid.UUID(own_id)))
-        newest = -which if isinstance(which, int) and which < 0 else None
-        runs = [Run(self._cluster, info["id"]) for info in self._load(newest)]
-        return runs[which]
-
-    def __len__(self) -> int:
-        return len(self._load(None))
-
-    def __repr__(self) -> str:
-        return "\n".join(_line(info) for info in self._load(20)) or "no runs yet"
-
-    def _load(self, newest: int | None) -> list[dict[str, Any]]:
-        """Returns the newest so many runs, or all, oldest first."""
-        runs: list[dict[str, Any]] = []
-        path = f"/c/{_connect.in_url(self._cluster)}/v1/runs?limit="
-        query = f"&session={self._session}" if self._session else ""
-        before: str | None = ""
-        while before is not None and (newest is None or len(runs) < newest):
-            limit = 500 if newest is None else min(500, newest - len(runs))
-            page = _http.get_json("GET", f"{path}{limit}{query}{before}")
-            runs += page["runs"]
-            before = f"&before={page['next']}" if page.get("next") else None
-        return runs[::-1]
-
-
-def _line(info: dict[str, Any]) -> str:
-    """Returns a run in one line, as `repr` of a list shows it."""
-    command = info["spec"]["command"]
-    if isinstance(command, str):
-        text = "login shell"
-    elif "shell" in command:
-        text = from_wire(command["shell"])
-    else:
-        text = " ".join(map(from_wire, command["argv"]))
-    code = info.get("exitCode")
-    state = info["state"] if code is None else f"exit {code}"
-    return f"{info['id']}  {state:<9} {ascii(text)[1:-1] if not text.isprintable() else text}"
 
 
 def connect(dest: str | None = None) -> Rpc:

@@ -1,89 +1,34 @@
-"""Runs and their results: starting a command, its output afterwards, stopping it, seeing it again.
+"""A run by its id: seeing it again, its stored output, signals, its name and its end.
 
-Called by `_rpc`. Invariants: a result's bytes are the store's bytes; up to 64 MiB are kept here,
-more are fetched from the node each time they are asked for.
+Called by `_rpc`. What reads and writes a run while it goes on is `_started`; how it is followed,
+`_follow`.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-import threading
+from re import Pattern
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
-from . import _connect, _http
-from ._errors import HpcError, HpcTimeout, Interrupted, Unavailable
+from . import _connect, _http, _store
+from ._errors import HpcError, Interrupted, Unavailable
 from ._follow import Follower, run_path
+from ._result import KEEP_BYTES, Result, late
 from ._show import Screen, display, is_kernel
-from ._wire import STREAMS, new_id
+from ._stdin import Feeder, Writer
+from ._store import Hits, When
+from ._wire import DATA, END, GAP, STREAMS, Frames, new_id
 
 if TYPE_CHECKING:
+    import os
+
     from ._shares import Share
+    from ._started import Started
 
-_KEEP_BYTES = 64 << 20
-_STDIN_CHUNK = 256 << 10
 _FETCH_FAILURES = 5
-
-
-class Result:
-    """How a command ended, and what it wrote.
-
-    `stdout` and `stderr` are text; bytes that are not UTF-8 are surrogate escapes in it, as in
-    file names from `os.listdir`, so nothing is lost. `stdout_bytes` and `stderr_bytes` are the
-    bytes themselves. `returncode` is 128 + the signal's number if `signal` ended the command, and
-    `None` if it has not ended or nobody saw it end. `duration` is in seconds, by the node's clock.
-    """
-
-    def __init__(self, run: Run, info: dict[str, Any], kept: dict[int, bytearray] | None) -> None:
-        self.run, self.id, self._info, self._kept = run, run.id, info, kept
-        self.state: str = info["state"]
-        self.returncode: int | None = info.get("exitCode")
-        self.signal: str | None = info.get("signal")
-        self.reason: str | None = info.get("reason")
-        started, ended = info.get("startedMs"), info.get("endedMs")
-        self.duration = (ended - started) / 1000 if started and ended else None
-
-    @property
-    def ok(self) -> bool:
-        """Whether the command ended with 0."""
-        return self.returncode == 0
-
-    @property
-    def stdout(self) -> str:
-        """What it wrote to stdout (a console: to its terminal)."""
-        return self.stdout_bytes.decode("utf-8", "surrogateescape")
-
-    @property
-    def stderr(self) -> str:
-        """What it wrote to stderr."""
-        return self.stderr_bytes.decode("utf-8", "surrogateescape")
-
-    @property
-    def stdout_bytes(self) -> bytes:
-        """The bytes of `stdout`."""
-        return self._bytes(3 if self._info["spec"].get("pty") else 1)
-
-    @property
-    def stderr_bytes(self) -> bytes:
-        """The bytes of `stderr`."""
-        return self._bytes(2)
-
-    def _bytes(self, stream: int) -> bytes:
-        if self._kept is not None:
-            return bytes(self._kept[stream])
-        return self.run._fetch(stream, self._info["sizes"][STREAMS[stream]])
-
-    def __str__(self) -> str:
-        text = self.state if self.returncode is None else f"exit {self.returncode}"
-        text += f" ({self.signal})" if self.signal else ""
-        return f"{text}: {self.reason}" if self.reason else text
-
-    def __repr__(self) -> str:
-        return f"<Result {self}, run {self.id}>"
-
-    def _ipython_display_(self) -> None:
-        """Shows one line if it failed; what it wrote has been shown before."""
-        if not self.ok:
-            display({"text/plain": str(self)})
 
 
 class Run:
@@ -94,9 +39,28 @@ class Run:
         self._path = run_path(cluster, run_id)
         self._goes_on = False  # Whether it was started here and not seen to end.
 
-    def attach(self, *, quiet: bool = False) -> Result:
-        """Shows every byte from the store and follows to the end. ■ stops the showing only."""
-        return self._follow(None, quiet=quiet)
+    def attach(self, *, quiet: bool = False, tail: int | None = None) -> Result:
+        """Shows every byte from the store and follows to the end. ■ stops the showing only.
+
+        `tail` starts at the last so many lines of each stream.
+        """
+        return self._follow(None, quiet=quiet, tail=tail)
+
+    def future(self) -> Started:
+        """The run as what `start` returns: for `concurrent.futures.as_completed` and `wait`, and
+        to read what it writes from now on from its beginning."""
+        from ._started import Started
+
+        if ":" in self.id:  # Its owner's agent tells us nothing.
+            raise HpcError("the run is another user's", ["attach() follows it to its end"])
+        return Started._found(self)
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Waits for its end, at most `timeout` seconds, and returns how it ended."""
+        info = self.info
+        if info["state"] in ("exited", "lost"):
+            return Result(self, info)
+        return self.future().result(timeout)
 
     def kill(self) -> None:
         """Ends every process of the run at once."""
@@ -131,6 +95,14 @@ class Run:
         for each in Shares(self.cluster).by_me:
             if each.run_id == self.id:
                 each.revoke()
+    def rerun(self) -> Started:
+        """Starts the same command again, with the same directory, environment and limits.
+
+        What was written to its stdin is to be written again.
+        """
+        from ._started import Started
+
+        return Started(self.cluster, new_id())._begin(self.info["spec"])
 
     @property
     def info(self) -> dict[str, Any]:
@@ -139,32 +111,111 @@ class Run:
         return info
 
     @property
-    def result(self) -> Result:
-        """Its result so far; final when `state` is `exited` or `lost`."""
-        return Result(self, self.info, None)
+    def state(self) -> str:
+        """`queued`, `running`, `stalled`, `orphaned`, `exited` or `lost`."""
+        return str(self.info["state"])
 
     @property
-    def state(self) -> str:
-        """`queued`, `running`, `stalled`, `exited` or `lost`."""
-        return self.result.state
+    def position(self) -> int | None:
+        """Its place among those that wait for a process, 1 is the next; `None` if it does not."""
+        return self.info.get("position")
 
     @property
     def returncode(self) -> int | None:
         """Its exit code, once it has one."""
-        return self.result.returncode
+        return self.info.get("exitCode")
 
     @property
     def stdout(self) -> str:
         """What it has written to stdout so far."""
-        return self.result.stdout
+        return Result(self, self.info).stdout
 
     @property
     def stderr(self) -> str:
         """What it has written to stderr so far."""
-        return self.result.stderr
+        return Result(self, self.info).stderr
+
+    @property
+    def name(self) -> str | None:
+        """What you call it."""
+        return self.info.get("name")
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is kept however old it gets."""
+        return bool(self.info.get("pinned"))
+
+    def rename(self, name: str | None) -> None:
+        """Gives it a name of at most 80 characters, or takes the name away."""
+        self._mark({"name": name or ""})
+
+    def pin(self) -> None:
+        """Keeps it however old it gets."""
+        self._mark({"pinned": True})
+
+    def unpin(self) -> None:
+        """Lets it be deleted when the store needs the space."""
+        self._mark({"pinned": False})
+
+    def delete(self) -> None:
+        """Deletes it and its output from the node. One that still runs is refused."""
+        _http.get_json("DELETE", self._path)
+
+    def search(
+        self,
+        pattern: str | Pattern[str],
+        *,
+        stream: str | None = None,
+        ignore_case: bool = False,
+        limit: int | None = None,
+    ) -> Hits:
+        """Finds lines in its stored output, at the node.
+
+        A `str` is meant as it is, a pattern of `re.compile` as a regular expression. Without
+        `stream` (`'stdout'`, `'stderr'`, `'tty'`) all are searched.
+        """
+        fixed = isinstance(pattern, str)
+        if not isinstance(pattern, str):
+            ignore_case = ignore_case or bool(pattern.flags & re.IGNORECASE)
+            pattern = pattern.pattern
+        asked = {"pattern": pattern, "fixed": fixed, "ignoreCase": ignore_case}
+        return Hits(self._get("search", **asked, stream=stream, limit=limit))
+
+    def head(self, lines: int = 10, stream: str | None = None) -> str:
+        """Returns the first lines of stdout (a console: of its terminal), or of `stream`."""
+        return self._text(stream, head=lines)
+
+    def tail(self, lines: int = 10, stream: str | None = None) -> str:
+        """Returns the last lines of stdout (a console: of its terminal), or of `stream`."""
+        return self._text(stream, tail=lines)
+
+    def text(
+        self, since: When | None = None, until: When | None = None, stream: str | None = None
+    ) -> str:
+        """Returns what it wrote between two moments (`datetime`, or seconds since 1970)."""
+        return self._text(stream, since=_store.to_ms(since), until=_store.to_ms(until))
+
+    def export(
+        self, path: str | os.PathLike[str], as_: str = "raw", stream: str | None = None
+    ) -> None:
+        """Writes its output to a file here: `as_='raw'` as it is, `'text'` without escapes, or
+        `'cast'`, a recording of a console for asciinema."""
+        what = {"as": as_, **({"stream": stream} if stream else {})}
+        _store.download(f"{self._path}/export?{urlencode(what)}", path)
 
     def __repr__(self) -> str:
         return f"<Run {self.id} on {self.cluster}>"
+
+    def _mark(self, marks: dict[str, Any]) -> None:
+        _http.get_json("PATCH", self._path, marks)
+
+    def _get(self, what: str, **query: Any) -> Any:
+        return _http.get_json("GET", f"{self._path}/{what}?{_query(query)}")
+
+    def _text(self, stream: str | None, **query: Any) -> str:
+        stream = stream or ("tty" if self.info["spec"].get("pty") else "stdout")
+        path = f"{self._path}/{stream}?{_query(query)}"
+        return _store.body(path).decode("utf-8", "surrogateescape")
 
     def _follow(
         self,
@@ -173,79 +224,99 @@ class Run:
         stdin: bytes = b"",
         timeout: float | None = None,
         quiet: bool = False,
+        tail: int | None = None,
     ) -> Result:
         """Starts it if there is a `spec`, shows it, and returns its result at its end."""
-        kept: dict[int, bytearray] | None = {stream: bytearray() for stream in STREAMS}
+        kept = None if tail is not None else {stream: bytearray() for stream in STREAMS}
         screen = None if quiet else Screen()
 
         def take(stream: int, data: bytes) -> None:
             nonlocal kept
             if kept is not None:
                 kept[stream] += data
-                if sum(map(len, kept.values())) > _KEEP_BYTES:
+                if sum(map(len, kept.values())) > KEEP_BYTES:
                     kept = None
             if screen:
                 screen.write(stream, data)
 
-        follower = Follower(self.cluster, self.id, spec, take, timeout)
-        over = threading.Event()
-        if stdin:
-            threading.Thread(target=self._feed, args=(stdin, over), daemon=True).start()
+        follower = Follower(self.cluster, self.id, spec, take, timeout, tail)
+        feeder = Feeder(Writer(self.cluster, self._path), stdin) if stdin else None
         try:
             follower.follow()
         finally:
-            over.set()
             self._goes_on = follower.started and not follower.ended
+            if feeder:
+                feeder.stop()
             if screen:
                 screen.close()
                 self._tell_more(screen)
-        result = Result(self, follower.info, kept)
-        if result.reason and screen:
-            sys.stderr.write(f"{screen.end_line()}{result.reason}\n")
-        if follower.timed_out:
-            late = HpcTimeout(f"it took longer than {timeout} s and was killed")
-            late.result = result
-            raise late
+        missing = None if kept is None else follower.missing
+        result = Result(self, follower.info, kept, missing)
+        too_late = result._late() if spec is not None else None
+        if screen:
+            reasons = [] if too_late else [result.reason]
+            lost = sum(follower.missing.values())
+            reasons += [f"{lost:,} bytes of its output are not kept any more"] if lost else []
+            reasons += [f"stdin was not sent: {feeder.error}"] if feeder and feeder.error else []
+            for reason in filter(None, reasons):
+                sys.stderr.write(f"{screen.end_line()}{reason}\n")
+        if follower.timed_out and timeout is not None:
+            raise late(timeout, result)
+        if too_late:
+            raise too_late
         if follower.interrupts:
             raise Interrupted(str(result), result)
         return result
 
-    def _fetch(self, stream: int, size: int) -> bytes:
-        """Returns the first `size` bytes of a stream from the store."""
-        data, failures = bytearray(), 0
-        while len(data) < size:
+    def _fetch(self, stream: int, sizes: dict[str, int]) -> tuple[bytes, int]:
+        """Returns a stream up to its size from the store, and how many of its bytes are missing."""
+        data, missing, failures = bytearray(), 0, 0
+        size = sizes.get(STREAMS[stream], 0)
+        while len(data) + missing < size:
+            at = len(data) + missing
             try:
-                path = f"{self._path}/{STREAMS[stream]}?from={len(data)}&follow=false"
-                answer = _http.request("GET", path)
-                while len(data) < size:
-                    more = answer.read_some()
-                    if not more:
-                        raise ConnectionError(f"{len(data)} of {size} bytes came")
-                    data += more
-                    failures = 0
-                answer.keep()
+                came, gone = self._fetch_some(stream, at, sizes)
+                data += came
+                missing += gone
+                if not came and not gone:
+                    raise ConnectionError(f"{at} of {size} bytes came")
+                failures = 0
             except _http.BROKEN as error:
                 failures += 1
                 if failures > _FETCH_FAILURES:
                     message = f"the output of run {self.id} could not be fetched"
                     raise Unavailable(message, causes=[repr(error)]) from error
-        return bytes(data[:size])
+        return bytes(data), missing
 
-    def _feed(self, data: bytes, over: threading.Event) -> None:
-        """Sends stdin, in its own thread; each piece is taken once however often it is sent."""
-        writer = new_id()
-        for seq, start in enumerate(range(0, len(data), _STDIN_CHUNK), 1):
-            piece = data[start : start + _STDIN_CHUNK]
-            last = str(start + len(piece) == len(data)).lower()
-            while not over.is_set():
-                try:
-                    path = f"{self._path}/stdin?writer={writer}&seq={seq}&eof={last}"
-                    _http.get_json("POST", path, piece)
+    def _fetch_some(self, stream: int, start: int, sizes: dict[str, int]) -> tuple[bytearray, int]:
+        """Returns what one answer brings of a stream, and how many bytes it left out."""
+        size = sizes[STREAMS[stream]]
+        # Of the other streams only what came since.
+        query = {name: sizes.get(name, 0) for name in STREAMS.values()}
+        query[STREAMS[stream]] = start
+        data, missing, frames = bytearray(), 0, Frames()
+        path = f"{self._path}/stream?{urlencode(query)}&follow=false"
+        answer = _http.request("GET", path)
+        try:
+            while start + len(data) + missing < size:
+                more = answer.read_some()
+                if not more:
                     break
-                except HpcError as error:
-                    if error.code not in ("notFound", "notConnected", "unavailable"):
-                        return  # It reads no more: what a broken pipe is elsewhere.
-                over.wait(0.1)
+                for kind, number, offset, payload in frames.push(more):
+                    at = start + len(data) + missing
+                    if number == stream and kind == DATA and offset <= at:
+                        data += payload[at - offset :][: size - at]
+                    elif number == stream and kind == GAP:
+                        to = min(size, int.from_bytes(payload, "big"))
+                        missing += max(0, to - at)
+                    elif kind == END:
+                        answer.keep()
+                        return data, missing
+        except _http.BROKEN:
+            if not data and not missing:
+                raise
+        answer.close()
+        return data, missing
 
     def _tell_more(self, screen: Screen) -> None:
         if not screen.hidden:
@@ -259,6 +330,13 @@ class Run:
                 return
             link = f'<a href="{url}" target="_blank" rel="noopener">Open this run</a>'
             display({"text/html": f"{link} (good for one minute)", "text/plain": ""})
+
+
+def _query(values: dict[str, Any]) -> str:
+    """Returns what is not `None` as a query; `true` and `false` as JSON has them."""
+    shown = {key: value for key, value in values.items() if value is not None}
+    shown = {k: json.dumps(v) if isinstance(v, bool) else v for k, v in shown.items()}
+    return urlencode(shown)
 
 
 def page_url(cluster: str, timeout: float = 40) -> str:

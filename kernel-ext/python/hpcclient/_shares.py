@@ -13,7 +13,8 @@ from urllib.parse import quote_from_bytes
 
 from . import _connect, _http
 from ._errors import HpcError
-from ._run import Result, Run
+from ._result import Result
+from ._run import Run
 from ._wire import Text, from_wire, new_id, to_bytes, to_wire
 
 _TRIES = 5

@@ -90,8 +90,10 @@ class Frames:
         try:
             while len(self._buffer) - start >= _HEADER.size:
                 kind, stream, offset, length = _HEADER.unpack_from(self._buffer, start)
-                if not DATA <= kind <= PING or length > _MAX_PAYLOAD:
-                    raise HpcError(f"the stream is damaged: frame type {kind}, {length} bytes")
+                known = DATA <= kind <= PING and (kind not in (DATA, GAP) or stream in STREAMS)
+                if not known or length > _MAX_PAYLOAD:
+                    what = f"frame type {kind} of stream {stream}, {length} bytes"
+                    raise HpcError(f"the stream is damaged: {what}")
                 end = start + _HEADER.size + length
                 if len(self._buffer) < end:
                     break

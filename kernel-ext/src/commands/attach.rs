@@ -1,53 +1,114 @@
-//! `hpcclient attach`: a run's output from its first byte, followed to its end.
+//! `hpcclient attach`: a run's output from its first byte or from a later place, followed to its end.
 
-use hpcclient_client::{Patience, RunStream};
-use hpcclient_protocol::{ApiError, ErrorCode, RunId, run::StreamSizes};
+use std::time::Duration;
+
+use hpcclient_client::{Agent, Patience, RunEvent, RunStream};
+use hpcclient_protocol::{RunId, StreamName, run::StreamSizes};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    ClusterOption,
     login::{self, Found},
     output::{self, Output, Step},
-    shared,
+    shared, span,
+    which::RunArgument,
 };
 use crate::report;
 
 /// What a shell has for a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
-/// How far back a shortened id is searched.
-const SEARCHED: usize = 500;
-
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    cluster: ClusterOption,
+    run: RunArgument,
     /// Show what is stored now, and do not wait for more.
     #[arg(long)]
     no_follow: bool,
-    /// The run's id, or its beginning or end; OWNER:RUN for one that another user shares with you.
-    #[arg(value_name = "RUN")]
-    run: String,
+    /// Start at the last so many lines of each stream.
+    #[arg(long, value_name = "LINES")]
+    tail: Option<u64>,
+    /// Start at what was written so long ago: 30s, 10m, 2h, 1d.
+    #[arg(long, value_name = "TIME", value_parser = span::parse, conflicts_with = "tail")]
+    since: Option<Duration>,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
-    let cluster = args.cluster.cluster;
-    if let Some((owner, run)) = args.run.split_once(':') {
-        return shared::attach(&cluster, owner, run, !args.no_follow).await;
+    if let Some((owner, run)) = args.run.run.split_once(':') {
+        let cluster = &args.run.cluster.cluster;
+        return shared::attach(cluster, owner, run, !args.no_follow).await;
     }
-    let id = find(&cluster, &args.run).await?;
-    let follow = !args.no_follow;
+    let (cluster, id) = args.run.find().await?;
+    let (start, follow) = (Start::of(args.tail, args.since), !args.no_follow);
     let mut presses = signal(SignalKind::interrupt())?;
     // The output may wait for its reader; Ctrl-C must not wait with it. It does not touch the run.
     tokio::select! {
-        shown = show(cluster, id, follow) => shown,
+        shown = show(cluster, id, start, follow) => shown,
         _ = presses.recv() => Ok(INTERRUPTED),
     }
 }
 
+/// Where to start.
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    First,
+    Tail(u64),
+    Since(Duration),
+}
+
+impl Start {
+    fn of(tail: Option<u64>, since: Option<Duration>) -> Self {
+        let since = since.map_or(Self::First, Self::Since);
+        tail.map_or(since, Self::Tail)
+    }
+
+    /// Returns the offsets to go on from. What was written since a moment is shown here, each stream by itself.
+    async fn find(
+        self,
+        cluster: &str,
+        id: RunId,
+        output: &mut Output,
+    ) -> anyhow::Result<StreamSizes> {
+        match self {
+            Self::First => Ok(StreamSizes::default()),
+            Self::Tail(lines) => {
+                let tail = |agent: Agent| async move { agent.tail(id, lines).await };
+                Ok(login::with_agent(cluster, tail).await?)
+            }
+            Self::Since(span) => {
+                let get = |agent: Agent| async move { agent.run(id).await };
+                let sizes = login::with_agent(cluster, get).await?.sizes;
+                let since = span::ago_ms(span);
+                for (stream, to) in [
+                    (StreamName::Stdout, sizes.stdout),
+                    (StreamName::Stderr, sizes.stderr),
+                    (StreamName::Tty, sizes.tty),
+                ] {
+                    if to == 0 {
+                        continue;
+                    }
+                    let part = login::with_agent(cluster, |agent| async move {
+                        agent.since(id, stream, since, to).await
+                    });
+                    let mut part = part.await?;
+                    while let Some(bytes) = part.next().await? {
+                        let event = RunEvent::Data {
+                            stream,
+                            offset: 0,
+                            bytes,
+                        };
+                        output.show(event).await?;
+                    }
+                }
+                Ok(sizes)
+            }
+        }
+    }
+}
+
 /// Shows the run; of one that only an unreachable node could follow, what is stored.
-async fn show(cluster: String, id: RunId, follow: bool) -> anyhow::Result<u8> {
-    let (mut output, mut held) = (Output::new(), StreamSizes::default());
+async fn show(cluster: String, id: RunId, start: Start, follow: bool) -> anyhow::Result<u8> {
+    let mut output = Output::new();
+    let mut held = start.find(&cluster, id, &mut output).await?;
     let error = match stream(&cluster, id, follow, &mut held, &mut output).await {
         Err(error) if follow => report::to_api_error(&error),
         shown => return shown,
@@ -85,54 +146,5 @@ async fn stream(
             // Without `follow`, the end is the end of what is stored.
             Step::Ended(_) => return Ok(0),
         }
-    }
-}
-
-pub(super) async fn find(cluster: &str, text: &str) -> anyhow::Result<RunId> {
-    if let Ok(id) = text.parse() {
-        return Ok(id);
-    }
-    let list = login::with_agent(cluster, |agent| async move {
-        agent.runs(SEARCHED, None, None).await
-    });
-    let runs = list.await?.runs;
-    let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
-    Ok(pick(&ids, text)?)
-}
-
-pub(super) fn pick(ids: &[RunId], text: &str) -> Result<RunId, ApiError> {
-    let matches = |id: &&RunId| {
-        let full = id.to_string();
-        full.starts_with(text) || full.ends_with(text)
-    };
-    let mut found = ids.iter().filter(matches);
-    match (found.next(), found.next()) {
-        (Some(id), None) => Ok(*id),
-        (Some(_), Some(_)) => {
-            let message = format!("`{text}` fits more than one run");
-            Err(ApiError::new(ErrorCode::BadRequest, message).hint("type more of the id"))
-        }
-        (None, _) => {
-            let message = format!("there is no run `{text}` among the newest {SEARCHED}");
-            Err(ApiError::new(ErrorCode::NotFound, message).hint("`hpcclient runs` lists them"))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shortened_id_must_fit_one_run() {
-        let ids: Vec<RunId> = [
-            "0199f3a2-7c1e-7b04-9a6e-2f1d4c5b6a70",
-            "0199f3a2-7c1e-7b04-9a6e-2f1d4c5b6a71",
-        ]
-        .map(|id| id.parse().unwrap())
-        .into();
-        assert_eq!(pick(&ids, "6a71").unwrap(), ids[1]);
-        assert_eq!(pick(&ids, "0199").unwrap_err().code, ErrorCode::BadRequest);
-        assert_eq!(pick(&ids, "ffff").unwrap_err().code, ErrorCode::NotFound);
     }
 }

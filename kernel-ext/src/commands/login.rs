@@ -14,6 +14,7 @@ use hpcclient_protocol::{
 };
 use hpcclient_ssh::visible;
 
+use super::terminal;
 use crate::{bridge::ensure, report};
 
 /// Who answers the questions of a login.
@@ -136,6 +137,7 @@ async fn ask(kind: PromptKind, text: String, echo: bool, answers: Answers) -> Op
     let asked = tokio::task::spawn_blocking(move || ask_now(kind, &text, echo, answers)).await;
     match asked {
         Ok(Ok(answer)) => answer,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => None,
         Ok(Err(error)) => {
             report::warn("the question could not be asked", &error);
             None
@@ -164,7 +166,7 @@ fn ask_now(
         writeln!(io::stderr())?;
         return Ok((count > 0).then(|| without_newline(&line)));
     }
-    let Ok(terminal) = std::fs::OpenOptions::new()
+    let Ok(tty) = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
         .open("/dev/tty")
@@ -173,11 +175,11 @@ fn ask_now(
         return Ok(None);
     };
     if !echo && kind != PromptKind::HostKey {
-        return rpassword::prompt_password(question).map(Some);
+        return terminal::ask_hidden(tty, &question).map(Some);
     }
-    write!(&terminal, "{question}")?;
+    write!(&tty, "{question}")?;
     let mut line = String::new();
-    let count = io::BufReader::new(terminal).read_line(&mut line)?;
+    let count = io::BufReader::new(tty).read_line(&mut line)?;
     Ok((count > 0).then(|| without_newline(&line)))
 }
 

@@ -6,33 +6,24 @@
 use std::{
     convert::Infallible,
     ffi::OsString,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     os::unix::ffi::OsStringExt as _,
     time::Duration,
 };
 
-use bytes::Bytes;
-use hpcclient_client::{ClientError, Patience, RunStream};
-use hpcclient_protocol::{ByteString, Command, ErrorCode, RunId, RunSpec, run::StdinMode};
-use tokio::{
-    io::AsyncReadExt as _,
-    signal::unix::SignalKind,
-    time::{sleep, timeout},
-};
+use hpcclient_client::{Patience, RunStream};
+use hpcclient_protocol::{ByteString, Command, RunId, RunSpec, run::StdinMode};
+use tokio::{signal::unix::SignalKind, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ClusterOption,
+    ClusterOption, console,
     login::{self, Found},
+    marks,
     output::{self, Output, Step},
+    span, stdin,
 };
 use crate::report;
-
-/// How much of stdin is sent at once, in bytes.
-const STDIN_PIECE: usize = 64 << 10;
-
-/// How long a piece of stdin waits before it is sent again, at first and at most.
-const STDIN_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// What a shell has for a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -47,6 +38,27 @@ pub(super) struct Args {
     /// Send stdin even if it is a terminal.
     #[arg(short = 'i', long)]
     interactive: bool,
+    /// Run it in a terminal, which is this one; Ctrl-\ d leaves it running.
+    #[arg(short = 't', long, conflicts_with_all = ["interactive", "detach"])]
+    tty: bool,
+    /// Print its id and leave it running.
+    #[arg(short = 'd', long, conflicts_with = "interactive")]
+    detach: bool,
+    /// What it is called.
+    #[arg(long)]
+    name: Option<String>,
+    /// Kill it after so long, whoever is connected then: 90s, 10m, 2h, 1d.
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    timeout: Option<Duration>,
+    /// How much it gives way to others, 0 to 19.
+    #[arg(long, value_name = "N")]
+    nice: Option<u8>,
+    /// The directory to start in; without it the home directory.
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<OsString>,
+    /// Environment to add, as often as needed.
+    #[arg(short = 'e', long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, ByteString)>,
     /// The program and its arguments, passed as they are.
     #[arg(
         required = true,
@@ -59,11 +71,18 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
     let cluster = args.cluster.cluster;
-    let argv = args
-        .argv
-        .into_iter()
-        .map(|word| ByteString::from(word.into_vec()));
-    let mut spec = RunSpec::new(Command::Argv(argv.collect()));
+    let bytes = |word: OsString| ByteString::from(word.into_vec());
+    let mut spec = RunSpec::new(Command::Argv(args.argv.into_iter().map(bytes).collect()));
+    spec.cwd = args.cwd.map(bytes);
+    spec.env = args.env.into_iter().collect();
+    spec.timeout_ms = args.timeout.map(span::to_ms);
+    spec.nice = args.nice;
+    if args.tty {
+        return console::start(&cluster, spec, args.name).await;
+    }
+    if args.detach {
+        return detach(&cluster, &spec, args.name).await;
+    }
     let feeds_stdin = args.interactive || !io::stdin().is_terminal();
     if feeds_stdin {
         spec.stdin = StdinMode::Open;
@@ -79,13 +98,17 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
     let mut output = Output::new();
     // The agent has the run and tells of it.
     let begun = CancellationToken::new();
+    let is_named = CancellationToken::new();
     let showing = async {
         loop {
             let event = output::next(&mut stream).await?;
             begun.cancel();
             match output.show(event).await? {
                 Step::Open => {}
-                Step::Ended(run) => return output::exit_code(&run),
+                Step::Ended(run) => {
+                    is_named.cancelled().await;
+                    return output::exit_code(&run);
+                }
                 Step::ReaderLeft => {
                     // As a local command gets SIGPIPE, `yes | head` has to end here too.
                     signal(&cluster, id, "TERM").await;
@@ -95,11 +118,21 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
         }
     };
     let feeding = async {
-        if feeds_stdin && let Err(error) = feed(&cluster, id).await {
+        if feeds_stdin && let Err(error) = stdin::feed(&cluster, id).await {
             // A run that never began fails with its own error, and has no stdin.
             begun.cancelled().await;
             report::warn("stdin was not sent to its end", &error);
         }
+        std::future::pending::<Infallible>().await
+    };
+    let naming = async {
+        if let Some(name) = args.name {
+            begun.cancelled().await;
+            if let Err(error) = marks::name(&cluster, id, &name).await {
+                report::warn("it could not be given its name", &error);
+            }
+        }
+        is_named.cancel();
         std::future::pending::<Infallible>().await
     };
     let interrupting = async {
@@ -120,8 +153,28 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
     tokio::select! {
         shown = showing => shown,
         never = feeding => match never {},
+        never = naming => match never {},
         left = interrupting => left,
     }
+}
+
+/// Starts a run and prints its id.
+async fn detach(cluster: &str, spec: &RunSpec, name: Option<String>) -> anyhow::Result<u8> {
+    spec.check()?;
+    let id = RunId::random();
+    login::with_agent(cluster, |agent| async move { agent.start(id, spec).await }).await?;
+    writeln!(io::stdout(), "{id}")?;
+    if let Some(name) = name {
+        marks::name(cluster, id, &name).await?;
+    }
+    Ok(0)
+}
+
+/// Reads `NAME=VALUE`.
+fn variable(text: &str) -> Result<(String, ByteString), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = pair.ok_or("it is NAME=VALUE")?;
+    Ok((name.to_owned(), value.into()))
 }
 
 /// Sends a signal, `KILL` to every process of the run.
@@ -136,43 +189,4 @@ async fn signal(cluster: &str, id: RunId, name: &str) {
     if let Err(error) = sent.await {
         report::warn("the signal was not sent", &error);
     }
-}
-
-/// Sends stdin to its end; a piece that may not have arrived is sent again under its number.
-async fn feed(cluster: &str, id: RunId) -> anyhow::Result<()> {
-    let writer = RunId::random().to_string();
-    let mut stdin = tokio::io::stdin();
-    let mut buffer = vec![0; STDIN_PIECE];
-    let mut seq = 0;
-    let mut bridge = login::bridge().await?;
-    loop {
-        let count = stdin.read(&mut buffer).await?;
-        let piece = Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default());
-        let is_end = piece.is_empty();
-        seq += 1;
-        let (mut pause, longest) = STDIN_PAUSES;
-        loop {
-            let agent = bridge.agent(cluster);
-            match agent.stdin(id, &writer, seq, piece.clone(), is_end).await {
-                Ok(_) => break,
-                // The stream connects and starts the run; this only waits for it.
-                Err(error) if error.is_transient() || is_not_there_yet(&error, seq) => {
-                    sleep(pause).await;
-                    pause = (pause * 2).min(longest);
-                    bridge = login::bridge().await?;
-                }
-                // The command ended or closed its stdin: nothing of it is read any more.
-                Err(error) if error.code() == ErrorCode::Conflict => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if is_end {
-            return Ok(());
-        }
-    }
-}
-
-/// The first piece may overtake the request that starts the run.
-fn is_not_there_yet(error: &ClientError, seq: u64) -> bool {
-    seq == 1 && error.code() == ErrorCode::NotFound
 }

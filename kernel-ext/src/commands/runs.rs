@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use clap::ValueEnum;
+use hpcclient_client::RunQuery;
 use hpcclient_protocol::{Run, RunState};
 use hpcclient_ssh::visible;
 
@@ -17,24 +19,74 @@ pub(super) struct Args {
     /// How many, at most 500.
     #[arg(short = 'n', long, default_value_t = 20)]
     limit: usize,
+    /// Only those with this in their command or name.
+    #[arg(long)]
+    text: Option<String>,
+    /// Only those in this state.
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// Only those that are not over.
+    #[arg(long)]
+    live: bool,
+    /// Only consoles.
+    #[arg(long)]
+    consoles: bool,
     /// Print the list as JSON.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
-    let limit = args.limit;
-    let list = login::with_agent(&args.cluster.cluster, |agent| async move {
-        agent.runs(limit, None, None).await
-    })
-    .await?;
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        serde_json::to_writer(&mut out, &list)?;
-        writeln!(out)?;
-        return Ok(0);
+/// A run's state as it is typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum State {
+    Queued,
+    Running,
+    Stalled,
+    Orphaned,
+    Exited,
+    Lost,
+}
+
+impl From<State> for RunState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Queued => Self::Queued,
+            State::Running => Self::Running,
+            State::Stalled => Self::Stalled,
+            State::Orphaned => Self::Orphaned,
+            State::Exited => Self::Exited,
+            State::Lost => Self::Lost,
+        }
     }
-    for run in &list.runs {
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
+    let query = RunQuery {
+        limit: Some(args.limit),
+        text: args.text,
+        state: args.state.map(RunState::from),
+        console: args.consoles.then_some(true),
+        live: args.live.then_some(true),
+        ..RunQuery::default()
+    };
+    let list = login::with_agent(&args.cluster.cluster, |agent| {
+        let query = query.clone();
+        async move { agent.list(&query).await }
+    });
+    let list = list.await?;
+    if !args.json {
+        return print(&list.runs);
+    }
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &list)?;
+    writeln!(out)?;
+    Ok(0)
+}
+
+/// Prints runs, a line each.
+pub(super) fn print(runs: &[Run]) -> anyhow::Result<u8> {
+    let mut out = std::io::stdout().lock();
+    for run in runs {
         writeln!(out, "{}", line(run))?;
     }
     Ok(0)
@@ -42,7 +94,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
 
 fn line(run: &Run) -> String {
     let state = match (run.state, run.exit_code) {
-        (RunState::Queued, _) => "queued".to_owned(),
+        (RunState::Queued, _) => run
+            .position
+            .map_or_else(|| "queued".to_owned(), |place| format!("queued {place}")),
         (RunState::Running, _) => "running".to_owned(),
         (RunState::Stalled, _) => "stalled".to_owned(),
         (RunState::Orphaned, _) => "orphaned".to_owned(),
@@ -61,5 +115,11 @@ fn line(run: &Run) -> String {
     } else {
         format!("  (on {})", visible(&run.host))
     };
-    format!("{}  {state:<9}  {command}{place}", run.id)
+    let pin = if run.pinned { "* " } else { "" };
+    let name = run
+        .name
+        .as_deref()
+        .map(|name| format!("{}: ", visible(name)));
+    let name = name.unwrap_or_default().replace('\n', "⏎");
+    format!("{}  {state:<9}  {pin}{name}{command}{place}", run.id)
 }

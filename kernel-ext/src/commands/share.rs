@@ -12,7 +12,7 @@ use hpcclient_protocol::{
 };
 use hpcclient_ssh::visible;
 
-use super::{ClusterOption, attach, login};
+use super::{ClusterOption, login, which};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -49,7 +49,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
             None => vec![],
         };
         SharedObject::Run {
-            run: attach::find(&cluster, &args.what).await?,
+            run: which::find(&cluster, &args.what).await?,
             streams,
         }
     };

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use hpcclient_client::{Agent, ClientError, Patience, Renew, RunStream};
 use hpcclient_protocol::{ApiError, ErrorCode, RunId, run::StreamSizes, share::SharedObject};
+use hpcclient_ssh::visible;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    attach::pick,
     login::{self, Found},
     output::{self, Output, Step},
+    which::pick_id,
 };
 
 /// What a shell has for a command that Ctrl-C ended.
@@ -85,10 +86,8 @@ async fn find(cluster: &str, owner: &str, text: &str) -> anyhow::Result<RunId> {
         .collect();
     ids.sort();
     ids.dedup();
-    pick(&ids, text).map_err(|error| {
-        if error.code != ErrorCode::NotFound {
-            return error.into();
-        }
+    pick_id(ids.into_iter(), text)?.ok_or_else(|| {
+        let (owner, text) = (visible(owner), visible(text));
         let message = format!("{owner} shares no run `{text}` with you on this node");
         let hint = "`hpcclient shares` lists what others share with you";
         ApiError::new(ErrorCode::NotFound, message)
