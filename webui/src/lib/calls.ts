@@ -1,7 +1,9 @@
 // The requests that only later views make: what is done with a run, its search and its export, shares.
 //
 // Called by `state/*` of the later chunk. Invariant: each goes through `Api.request`, the page's only fetch.
+import type { Snapshot } from '../tiles/terminal';
 import type { Api } from './api';
+import { toBytes } from './visible';
 import type {
   Run,
   RunMarks,
@@ -62,3 +64,16 @@ export const share = (api: Api, id: string, spec: ShareSpec) =>
   api.send<Share>('PUT', `v1/shares/${id}`, spec);
 
 export const unshare = (api: Api, id: string) => api.send<undefined>('DELETE', `v1/shares/${id}`);
+
+/** So many lines above a console's screen come with it. */
+const SCREEN_LINES = 2000;
+
+/** The screen of a console, or nothing from an agent that cannot tell: then its last output is replayed. */
+export async function snapshot(api: Api, id: string): Promise<Snapshot | undefined> {
+  try {
+    const { size, offset, data } = await screen(api, id, SCREEN_LINES);
+    return { size, offset, data: toBytes(data) };
+  } catch {
+    return undefined;
+  }
+}

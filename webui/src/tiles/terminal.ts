@@ -43,6 +43,9 @@ export interface TerminalOptions {
   left(why: 'leave' | 'find'): void;
 }
 
+/** What the page around it says; what it looks like on the page is told to the component. */
+export type UnboxedOptions = Omit<TerminalOptions, 'boxed'>;
+
 export interface MountedTerminal {
   focus(): void;
   find(text: string, back: boolean): boolean;
