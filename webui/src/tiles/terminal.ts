@@ -168,8 +168,24 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
       return undefined;
     }
     boxedTimer = setTimeout(() => options.boxed({ cols, rows }), BOXED_MS);
+    showCursor();
     return room;
   }
+
+  let frame = 0;
+  /** Where the terminal is larger than its place, the place follows the cursor. */
+  function showCursor(): void {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      const { scrollHeight, clientHeight, scrollTop } = element;
+      if (scrollHeight <= clientHeight || options.mode === 'past') return;
+      const row = scrollHeight / terminal.rows;
+      const top = terminal.buffer.active.cursorY * row;
+      if (top < scrollTop) element.scrollTop = top;
+      else if (top + row > scrollTop + clientHeight) element.scrollTop = top + row - clientHeight;
+    });
+  }
+  terminal.onCursorMove(showCursor);
 
   /** Asks for the size of its place. The agent decides; the stream tells. */
   function wish(): void {
@@ -204,6 +220,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
       gone = true;
       clearTimeout(timer);
       clearTimeout(boxedTimer);
+      cancelAnimationFrame(frame);
       watcher.disconnect();
       following?.close();
       terminal.dispose();
