@@ -47,6 +47,7 @@ export class OutputSearch {
     const wanted = { pattern: this.text, fixed: !this.regex, ignoreCase: !this.matchCase };
     try {
       const found = await search(this.api, this.id, wanted, LIMIT, signal);
+      if (signal.aborted) return;
       this.hits = found.hits ?? [];
       this.cut = found.cut;
     } catch (error) {
