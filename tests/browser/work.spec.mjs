@@ -59,7 +59,7 @@ await scene({ width: 900, height: 600, isOurs }, async (page, context) => {
   await press('Shift+R');
   await rows.nth(before).waitFor();
   assert.equal(await rows.count(), before + 1, 'it did not run again');
-  await page.getByRole('article', { name: 'Run' }).getByText('exit 3').waitFor();
+  await page.getByRole('article', { name: 'Run' }).getByText('exit 3', { exact: true }).waitFor();
   await page.screenshot({ path: picture('work-runs') });
   await page.getByRole('listbox', { name: 'Runs that match' }).focus();
   await press('Delete');
