@@ -114,7 +114,7 @@ await scene({ width: 900, height: 600, isOurs }, async (page, context) => {
   const menu = page.getByRole('button', { name: /^What to do with/ });
   await menu.click();
   await page.getByRole('menuitemcheckbox', { name: 'View only' }).click();
-  await page.getByText('view only').waitFor();
+  await page.getByText('view only', { exact: true }).waitFor();
   await screen.filter({ hasText: 'second-43' }).waitFor();
   await page.locator('.pane.current .xterm-screen').click();
   await page.keyboard.type('never-typed');
