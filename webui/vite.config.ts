@@ -1,3 +1,5 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import type { Plugin } from 'vite';
 import { defineConfig } from 'vitest/config';
@@ -22,11 +24,37 @@ const wholeRuntimeInShell: Plugin = {
   },
 };
 
+/** What the entries import at once, and what that imports: the shell. */
+function filesOfShell(): Set<string> {
+  const found = new Set<string>();
+  const waiting = ['src/main.ts', 'src/login/main.ts'].map((file) => resolve(file));
+  for (let file = waiting.pop(); file; file = waiting.pop()) {
+    if (found.has(file)) continue;
+    found.add(file);
+    const imports = readFileSync(file, 'utf8').matchAll(
+      /^\s*(?:import|export) (?!type)[^'"]*?from '(\.[^']+)'/gm,
+    );
+    for (const [, path = ''] of imports) {
+      const to = resolve(dirname(file), path);
+      const file_ = [to, `${to}.ts`].find((each) => /\.\w+$/.test(each) && existsSync(each));
+      if (file_) waiting.push(file_);
+    }
+  }
+  return found;
+}
+const shell = filesOfShell();
+
 // `--mode login` builds the login page, which is in the bridge; else the dashboard, which is in the agent.
 export default defineConfig(({ mode }) => ({
   // Every URL is relative, so the page works at `/` and behind any proxy's prefix.
   base: './',
-  plugins: [svelte(), wholeRuntimeInShell],
+  plugins: [
+    // The styles of a later view come with it: only those of the shell are in the page.
+    svelte({
+      dynamicCompileOptions: ({ filename }) => (shell.has(filename) ? {} : { css: 'injected' }),
+    }),
+    wholeRuntimeInShell,
+  ],
   build: {
     target: 'es2022',
     outDir: mode === 'login' ? 'dist-login' : 'dist',

@@ -13,6 +13,7 @@ mod demo;
 mod doctor;
 mod errors;
 mod far_node;
+mod gui;
 mod idle;
 mod isolation;
 mod jumps;

@@ -40,7 +40,9 @@ describe('the source', () => {
       './tiles/ConsoleTabs.svelte',
       './tiles/Files.svelte',
       './tiles/FindBar.svelte',
+      './tiles/runkeys.ts',
       './tiles/terminal.ts',
+      './ui/Menu.svelte',
     ]);
   });
 

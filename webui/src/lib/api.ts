@@ -14,6 +14,7 @@ import type {
   RunSpec,
   SortKey,
   StreamName,
+  Viewer,
 } from './wire';
 
 /** A failed request, with the `ApiError` that tells why. */
@@ -76,40 +77,58 @@ export async function pageToken(base: string, code: string): Promise<PageToken> 
 }
 
 export class Api {
-  /** @param base the page's own URL without its file; @param expired called when the token is refused */
+  /**
+   * @param base the page's own URL without its file
+   * @param expired called when the token is refused
+   * @param owner whose runs and files these are, when another user shares them
+   */
   constructor(
     readonly base: string,
     readonly token: string,
     readonly expired: () => void,
+    readonly owner?: string,
   ) {}
+
+  /** The same for what another user shares. */
+  guest = (owner: string) => new Api(this.base, this.token, this.expired, owner);
+
+  /** Where a run is, and what of it. */
+  of = (id: string, what = '') => `${this.#root}/runs/${encodeURIComponent(id)}${what}`;
+
+  get #root(): string {
+    return this.owner ? `v1/shared/${encodeURIComponent(this.owner)}` : 'v1';
+  }
 
   /** The URL of the live socket. */
   get live(): string {
     return new URL('v1/live', this.base).href.replace(/^http/, 'ws');
   }
 
-  status = (signal?: AbortSignal) => this.#json<AgentStatus>('v1/status', { signal });
+  status = (signal?: AbortSignal) => this.json<AgentStatus>('v1/status', { signal });
 
   /** The connection as the bridge sees it; it answers when the node does not. */
-  bridgeStatus = (signal?: AbortSignal) => this.#json<ClusterStatus>('bridge-status', { signal });
+  bridgeStatus = (signal?: AbortSignal) => this.json<ClusterStatus>('bridge-status', { signal });
 
   /** Where the user logs in again. */
-  login = () => this.#send<{ url: string }>('POST', 'login');
+  login = () => this.send<{ url: string }>('POST', 'login');
 
-  runs = (limit: number, before?: string) =>
-    this.#json<RunList>(`v1/runs?limit=${limit}${before ? `&before=${before}` : ''}`);
+  /** A page of runs; `where` narrows it (`&state=lost`). An older agent answers with all of them. */
+  runs = (limit: number, before?: string, where = '') =>
+    this.json<RunList>(`v1/runs?limit=${limit}${before ? `&before=${before}` : ''}${where}`);
 
-  run = (id: string) => this.#json<Run>(`v1/runs/${encodeURIComponent(id)}`);
+  run = (id: string) => this.json<Run>(this.of(id));
 
-  start = (id: string, spec: RunSpec) => this.#send<Run>('PUT', `v1/runs/${id}`, spec);
+  viewers = (id: string) => this.json<Viewer[]>(this.of(id, '/viewers'));
+
+  start = (id: string, spec: RunSpec) => this.send<Run>('PUT', `v1/runs/${id}`, spec);
 
   signal = (id: string, signal: string) =>
-    this.#send<Run>('POST', `v1/runs/${encodeURIComponent(id)}/signal`, { signal });
+    this.send<Run>('POST', this.of(id, '/signal'), { signal });
 
-  kill = (id: string) => this.#send<Run>('POST', `v1/runs/${encodeURIComponent(id)}/kill`);
+  kill = (id: string) => this.send<Run>('POST', this.of(id, '/kill'));
 
   files = (path: Uint8Array, sort: SortKey, offset: number, limit: number, signal: AbortSignal) =>
-    this.#json<Listing>(
+    this.json<Listing>(
       `v1/files?path=${percentEncode(path)}&sort=${sort}&offset=${offset}&limit=${limit}`,
       { signal },
     );
@@ -119,16 +138,15 @@ export class Api {
     const headers: Record<string, string> = {};
     if (from > 0 || end !== undefined)
       headers['range'] = `bytes=${from}-${end === undefined ? '' : end - 1}`;
-    return this.#request(`v1/file?path=${percentEncode(path)}`, { headers, signal });
+    return this.request(`${this.#root}/file?path=${percentEncode(path)}`, { headers, signal });
   };
 
   /** Bytes of a run's stream from an offset to what is stored now. */
   stream = (id: string, stream: StreamName, from: number, signal: AbortSignal) =>
-    this.#request(`v1/runs/${encodeURIComponent(id)}/${stream}?from=${from}&follow=false`, {
-      signal,
-    });
+    this.request(this.of(id, `/${stream}?from=${from}&follow=false`), { signal });
 
-  async #request(path: string, init: Request_ = {}): Promise<Response> {
+  /** Asks for anything of the agent; what only later views need is in `calls.ts`. */
+  async request(path: string, init: Request_ = {}): Promise<Response> {
     try {
       return await send(new URL(path, this.base), this.token, init);
     } catch (error) {
@@ -137,14 +155,15 @@ export class Api {
     }
   }
 
-  async #json<T>(path: string, init: { signal?: AbortSignal | undefined } = {}): Promise<T> {
-    const response = await this.#request(path, init.signal ? { signal: init.signal } : {});
+  async json<T>(path: string, init: { signal?: AbortSignal | undefined } = {}): Promise<T> {
+    const response = await this.request(path, init.signal ? { signal: init.signal } : {});
     return (await response.json()) as T;
   }
 
-  async #send<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const response = await this.#request(path, jsonBody(method, body));
-    return (await response.json()) as T;
+  /** Sends; the answer of a 204 is nothing. */
+  async send<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await this.request(path, jsonBody(method, body));
+    return (response.status === 204 ? undefined : await response.json()) as T;
   }
 }
 

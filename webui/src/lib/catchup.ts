@@ -4,7 +4,7 @@
 // a flood would show its effect only after everything that was written before it.
 // Called by what shows a run. Invariant: nothing is lost, the store keeps what is passed over.
 import type { Api } from './api';
-import type { Follower } from './channel';
+import type { Follower, Standing } from './channel';
 import type { Following, Live } from './live';
 import type { StreamName, StreamSizes } from './wire';
 
@@ -28,6 +28,7 @@ export function followClosely(
   from: StreamSizes,
   follower: Follower,
   patience: Patience,
+  standing?: Standing,
 ): Following {
   let arrived = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -47,14 +48,15 @@ export function followClosely(
     timer = undefined;
   }
 
-  const following = live.follow(run, from, {
+  const watched: Follower = {
     ...follower,
     data(stream, bytes, done) {
       arrived += bytes.length;
       timer ??= setTimeout(() => void look(), LOOK_MS);
       follower.data(stream, bytes, done);
     },
-  });
+  };
+  const following = live.follow(run, from, watched, standing);
   return {
     ...following,
     close() {

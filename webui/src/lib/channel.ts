@@ -5,7 +5,15 @@
 // the page; a key stroke that was sent and not acknowledged is sent again after a reconnect, under the
 // same number, so it is never typed twice.
 import { FrameDecoder, type Frame } from './frames';
-import type { ApiError, Run, StreamName, StreamSizes, TerminalSize, ViewerMessage } from './wire';
+import type {
+  Access,
+  ApiError,
+  Run,
+  StreamName,
+  StreamSizes,
+  TerminalSize,
+  ViewerMessage,
+} from './wire';
 
 export const CREDIT = 128 * 1024;
 const GRANT = CREDIT / 4;
@@ -29,6 +37,14 @@ export interface Follower {
   run?(run: Run, ended: boolean): void;
   /** The agent refused; the channel is closed. */
   failed?(error: ApiError): void;
+}
+
+/** As who a run is followed. */
+export interface Standing {
+  /** Whose run it is, when another user shares it. */
+  owner?: string;
+  /** `view` types nothing and sets no size. */
+  access?: Access;
 }
 
 /** What a channel sends through; `live.ts` is the real one. */
@@ -55,6 +71,7 @@ export class Channel {
     from: StreamSizes,
     readonly writer: string,
     readonly follower: Follower,
+    readonly standing: Standing = {},
   ) {
     this.#have = { ...from };
   }
@@ -77,6 +94,7 @@ export class Channel {
       from: this.offsets,
       credit: CREDIT - this.#pending,
       writer: this.writer,
+      ...this.standing,
     });
     for (const { seq, bytes } of this.#unacked) sender.stdin(this.number, seq, bytes);
     this.#send();
@@ -105,7 +123,7 @@ export class Channel {
 
   /** Types into the run. False when that is not possible now; then nothing was taken. */
   write(bytes: Uint8Array): boolean {
-    if (!this.#sender || this.ended || this.#typed.length + bytes.length > MAX_TYPED) return false;
+    if (!this.#drives || this.#typed.length + bytes.length > MAX_TYPED) return false;
     const typed = new Uint8Array(this.#typed.length + bytes.length);
     typed.set(this.#typed);
     typed.set(bytes, this.#typed.length);
@@ -120,6 +138,10 @@ export class Channel {
     this.#send();
   }
 
+  get #drives(): boolean {
+    return this.#sender !== undefined && !this.ended && this.standing.access !== 'view';
+  }
+
   #send(): void {
     while (this.#sender && this.#typed.length > 0 && this.#unacked.length < MAX_PIECES) {
       const piece = { seq: ++this.#seq, bytes: this.#typed.slice(0, PIECE) };
@@ -130,8 +152,8 @@ export class Channel {
   }
 
   resize(size: TerminalSize): boolean {
-    if (!this.#sender || this.ended) return false;
-    this.#sender.message({ type: 'resize', channel: this.number, size });
+    if (!this.#drives) return false;
+    this.#sender?.message({ type: 'resize', channel: this.number, size });
     return true;
   }
 

@@ -72,7 +72,7 @@ export const count = (n: number): string => n.toLocaleString();
 export function outcome(run: Run): { word: string; tone: 'run' | 'wait' | 'ok' | 'bad' } {
   switch (run.state) {
     case 'queued':
-      return { word: 'queued', tone: 'wait' };
+      return { word: run.position ? `queued (${run.position})` : 'queued', tone: 'wait' };
     case 'running':
       // Of a run on another node this is what was stored last.
       return {
@@ -89,6 +89,30 @@ export function outcome(run: Run): { word: string; tone: 'run' | 'wait' | 'ok' |
       if (run.signal) return { word: run.signal, tone: 'bad' };
       if (run.exitCode === 0) return { word: 'done', tone: 'ok' };
       return { word: `exit ${run.exitCode ?? '?'}`, tone: 'bad' };
+    default:
+      return run.state satisfies never;
+  }
+}
+
+/** What a state means for the user, where a word is not enough. */
+export function meaning(run: Run): string {
+  const why = run.reason ? visible(run.reason) : '';
+  switch (run.state) {
+    case 'queued': {
+      const before = (run.position ?? 0) - 1;
+      if (before > 0)
+        return `Waits for its turn: ${before === 1 ? 'one is' : `${before} are`} before it.`;
+      return before === 0 ? 'Waits for its turn: it is the next.' : why;
+    }
+    case 'stalled':
+      return `It waits, because its output cannot be stored${why ? `: ${why}` : '.'}`;
+    case 'orphaned':
+      return `Its supervisor is gone and it goes on: its output is stored no more and its end will not be seen. It can be killed.${why && ` ${why}`}`;
+    case 'lost':
+      return `It is gone and nobody saw how${why ? `: ${why}` : '.'}`;
+    case 'running':
+    case 'exited':
+      return why;
     default:
       return run.state satisfies never;
   }

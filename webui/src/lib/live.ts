@@ -4,7 +4,7 @@
 // channels again where they were, and subscribes to the events again.
 // Invariants: the only `new WebSocket` of the page; the token goes in the sub-protocol list, never in
 // the URL. Not here: what a channel remembers (`channel.ts`).
-import { Channel, type Follower, type Sender } from './channel';
+import { Channel, type Follower, type Sender, type Standing } from './channel';
 import { uuidV7 } from './uuid';
 import type {
   AgentMessage,
@@ -67,8 +67,9 @@ export class Live implements Sender {
   }
 
   /** Follows a run from these offsets until it ends, over every reconnect. */
-  follow(run: string, from: StreamSizes, follower: Follower): Following {
-    const channel = new Channel(++this.#lastChannel, run, from, uuidV7(), follower);
+  follow(run: string, from: StreamSizes, follower: Follower, standing?: Standing): Following {
+    const number = ++this.#lastChannel;
+    const channel = new Channel(number, run, from, uuidV7(), follower, standing);
     this.#channels.set(channel.number, channel);
     if (this.#up) channel.attach(this);
     return {

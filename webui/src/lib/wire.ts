@@ -28,6 +28,52 @@ export type FileEntry = WithoutNull<Schemas['FileEntry']>;
 export type Listing = WithoutNull<Schemas['Listing']>;
 export type AgentStatus = Schemas['AgentStatus'];
 
+export type Access = Schemas['Access'];
+export type Viewer = Schemas['Viewer'];
+
+// By hand until the description has their routes: `crates/protocol/src/{run,output,share}.rs`.
+export interface RunMarks {
+  name?: string;
+  pinned?: boolean;
+}
+export interface SearchHit {
+  stream: StreamName;
+  line: number;
+  offset: number;
+  tMs: number;
+  text: ByteString;
+}
+export interface SearchResult {
+  hits: SearchHit[];
+  cut?: string;
+}
+export interface Screen {
+  size: TerminalSize;
+  offset: number;
+  data: ByteString;
+  scrollback: number;
+}
+export type SharedObject =
+  { run: { run: string; streams?: StreamName[] } } | { file: { path: ByteString } };
+export interface ShareSpec {
+  object: SharedObject;
+  guests: string[];
+  access: Access;
+  expiresMs?: number;
+}
+export interface Share {
+  id: string;
+  owner: string;
+  spec: ShareSpec;
+  title: string;
+  createdMs: number;
+}
+export interface ShareList {
+  byMe: Share[];
+  withMe: Share[];
+  off?: string;
+}
+
 /** `offline` is this page's own word for "nobody answered". */
 export type ErrorCode = Schemas['ErrorCode'] | 'offline';
 export type ApiError = Omit<WithoutNull<Schemas['ApiError']>, 'code'> & { code: ErrorCode };

@@ -1,7 +1,10 @@
-// The consoles of the CLI tile. A console is a run with a terminal: it lives on the node, not here, so
-// a reload finds it again, and every view of this cluster shows the same ones.
+// The tabs of the CLI tile. A console is a run with a terminal: it lives on the node, not here, so a
+// reload finds it again, every view of this cluster shows the same ones, and a tab can be closed without
+// ending it. All that live are in `Runs.consoles`.
 import { asError, type Api } from '../lib/api';
 import type { Live } from '../lib/live';
+import type { Standing } from '../lib/channel';
+import { visible } from '../lib/visible';
 import { uuidV7 } from '../lib/uuid';
 import { isFinal, type ApiError, type Run, type TerminalSize } from '../lib/wire';
 
@@ -11,17 +14,39 @@ export interface ConsoleTab {
   number: number;
   /** What the program calls the window; made visible before it is shown. */
   title: string;
+  /** Whose it is, when another user shares it. */
+  owner: string | undefined;
+  /** Whether nothing may be typed here: it was shared so. */
+  mayDrive: boolean;
+  /** Whether the user wants to look only. */
+  viewOnly: boolean;
+}
+
+/** So many consoles get a tab by themselves; the others wait in the list. */
+const MOST_TABS = 8;
+
+/** What a tab is called: the user's name for it, else the program's title. */
+export const nameOfTab = ({ run, title, number }: ConsoleTab): string =>
+  visible(run.name || title) || `console ${number}`;
+
+/** As who a tab follows its console. */
+export function standing({ owner, viewOnly }: ConsoleTab): Standing {
+  return { ...(owner && { owner }), ...(viewOnly && { access: 'view' }) };
 }
 
 export class Consoles {
   tabs = $state<ConsoleTab[]>([]);
   current = $state<string>();
   starting = $state(false);
+  /** The console whose name is being changed. */
+  renaming = $state<string>();
   error = $state.raw<ApiError>();
   /** The last size of a terminal on the screen; a new console starts with it. */
   size: TerminalSize = { cols: 80, rows: 24 };
   #read = false;
   #last = 0;
+  /** Their tabs were closed here, and they go on. */
+  readonly #left = new Set<string>();
 
   constructor(
     readonly api: Api,
@@ -34,12 +59,16 @@ export class Consoles {
 
   /** Takes the consoles that live, oldest last. The first time, and with none, it starts one. */
   found(runs: Run[]): void {
-    for (const run of runs.toReversed())
-      if (!this.tabs.some((tab) => tab.id === run.id)) this.#add(run);
+    for (const run of runs.slice(0, this.#read ? runs.length : MOST_TABS).toReversed()) {
+      const tab = this.tabs.find((each) => each.id === run.id);
+      if (tab) tab.run = run;
+      else if (!this.#left.has(run.id)) this.#add(run);
+    }
+    for (const { id } of runs) if (!this.tabs.some((tab) => tab.id === id)) this.#left.add(id);
     if (this.#read) return;
     this.#read = true;
     this.current = this.tabs.at(-1)?.id;
-    if (this.tabs.length === 0) void this.open();
+    if (runs.length === 0 && this.tabs.length === 0) void this.open();
   }
 
   /** Starts a console and shows it. False when there is none. */
@@ -71,15 +100,29 @@ export class Consoles {
   async close(tab: ConsoleTab): Promise<void> {
     try {
       if (!isFinal(tab.run.state)) await this.api.signal(tab.id, 'HUP');
-      const at = this.tabs.findIndex((each) => each.id === tab.id);
-      this.tabs = this.tabs.filter((each) => each.id !== tab.id);
-      if (this.current === tab.id) this.current = (this.tabs[at] ?? this.tabs.at(-1))?.id;
+      this.leave(tab);
     } catch (error) {
       this.error = asError(error);
     }
   }
 
-  #add(run: Run): void {
-    this.tabs.push({ id: run.id, run, number: ++this.#last, title: '' });
+  /** Takes a tab away; its console goes on. */
+  leave(tab: ConsoleTab): void {
+    this.#left.add(tab.id);
+    const at = this.tabs.findIndex((each) => each.id === tab.id);
+    this.tabs = this.tabs.filter((each) => each.id !== tab.id);
+    if (this.current === tab.id) this.current = (this.tabs[at] ?? this.tabs.at(-1))?.id;
+  }
+
+  /** Shows a console in a tab, also one of another user that is shared. */
+  attach(run: Run, owner?: string, mayDrive = true): void {
+    this.#left.delete(run.id);
+    if (!this.tabs.some((tab) => tab.id === run.id)) this.#add(run, owner, mayDrive);
+    this.current = run.id;
+  }
+
+  #add(run: Run, owner?: string, mayDrive = true): void {
+    const number = ++this.#last;
+    this.tabs.push({ id: run.id, run, number, title: '', owner, mayDrive, viewOnly: !mayDrive });
   }
 }

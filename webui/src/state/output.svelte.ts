@@ -4,25 +4,29 @@
 // reactive state; `version` counts up when there are new ones.
 import { asError, type Api } from '../lib/api';
 import { followClosely } from '../lib/catchup';
-import type { Follower } from '../lib/channel';
+import type { Follower, Standing } from '../lib/channel';
 import type { Following, Live } from '../lib/live';
 import { size } from '../lib/format';
 import { Output } from '../lib/output';
 import { isConsole, type ApiError, type Run } from '../lib/wire';
 
-/** How much of the past of each stream is fetched. */
+/** How much of the past of each stream is fetched; more of it when the user asks. */
 const TAIL_BYTES = 2 * 1024 * 1024;
+const MORE_BYTES = 5 * 1024 * 1024;
 /** Further behind than this, a live view jumps to its end. */
 const BEHIND_BYTES = 8 * 1024 * 1024;
 const SHOW_MS = 16;
 
 export class RunOutput {
-  readonly output = new Output();
+  output = new Output();
   version = $state(0);
   error = $state.raw<ApiError>();
   ready = $state(false);
   /** Bytes before the first that was fetched. */
   earlier = $state(0);
+  /** Whether more of the past can be fetched here. */
+  more = $state(true);
+  #tail = TAIL_BYTES;
   #following: Following | undefined;
   #closed = false;
   #waiting: (() => void)[] = [];
@@ -33,6 +37,7 @@ export class RunOutput {
     readonly api: Api,
     readonly live: Live,
     readonly changed: (run: Run) => void,
+    readonly standing: Standing = {},
   ) {
     void this.start();
   }
@@ -49,6 +54,16 @@ export class RunOutput {
     }
   }
 
+  /** Shows more of the past, as much as a page can hold. */
+  loadMore(): void {
+    this.more = false;
+    this.#tail = MORE_BYTES;
+    this.#following?.close();
+    this.#waiting = [];
+    this.output = new Output();
+    void this.start();
+  }
+
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -57,8 +72,8 @@ export class RunOutput {
 
   #follow({ sizes }: Run): void {
     const from = {
-      stdout: Math.max(0, sizes.stdout - TAIL_BYTES),
-      stderr: Math.max(0, sizes.stderr - TAIL_BYTES),
+      stdout: Math.max(0, sizes.stdout - this.#tail),
+      stderr: Math.max(0, sizes.stderr - this.#tail),
       tty: 0,
     };
     this.earlier = from.stdout + from.stderr;
@@ -82,7 +97,8 @@ export class RunOutput {
       failed: (error) => (this.error = error),
     };
     const patience = { behind: BEHIND_BYTES, keep: TAIL_BYTES };
-    this.#following = followClosely(this.live, this.api, this.id, from, follower, patience);
+    const { live, api, id, standing } = this;
+    this.#following = followClosely(live, api, id, from, follower, patience, standing);
   }
 
   /** Shows many small pieces at once; only then may more come. */

@@ -25,6 +25,7 @@ export interface House {
   runs: Runs;
   consoles: Consoles;
   files: Files;
+  view: View;
 }
 
 /** Errors that go away by themselves; with any other the user has to do something. */
@@ -118,7 +119,7 @@ export class Page {
     const runs = new Runs(api, (found) => consoles.found(found));
     const files = new Files(api);
     this.cluster = token.cluster;
-    this.house = { api, live, runs, consoles, files };
+    this.house = { api, live, runs, consoles, files, view: this.view };
     this.phase = 'ready';
     this.#wake(live);
     this.#openFromFragment();

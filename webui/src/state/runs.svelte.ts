@@ -3,12 +3,24 @@
 // Owned by `House`. Invariant: it subscribes before it reads (the `ready` event starts the fetch), so a
 // change between the two is not missed.
 import { asError, type Api } from '../lib/api';
-import { isConsole, isFinal, type ApiError, type Event, type Run } from '../lib/wire';
+import {
+  isConsole,
+  isFinal,
+  type Access,
+  type ApiError,
+  type Event,
+  type Run,
+  type Viewer,
+} from '../lib/wire';
 
 const PAGE = 200;
 const GATHER_MS = 60;
 /** How many are kept of a page that is open for days; who scrolls down to older ones keeps more. */
 const KEEP = 2000;
+/** So many living consoles are asked for, however old they are. */
+const CONSOLES = 100;
+
+export type Question = 'rename' | 'delete' | 'share' | 'kill';
 
 export class Runs {
   list = $state.raw<Run[]>([]);
@@ -16,10 +28,26 @@ export class Runs {
   error = $state.raw<ApiError>();
   /** Where the older ones begin, if there are any. */
   older = $state<string>();
+  /** What the list shows instead of all: those that match a filter, or in another order. */
+  narrowed = $state.raw<Run[]>();
   /** The run that is open. */
   selected = $state<string>();
+  /** A run of another user that is shared, when such a one is open. */
+  guest = $state.raw<{ id: string; owner: string; access: Access }>();
+  /** What the user is asked about a run. */
+  asked = $state.raw<{ what: Question; run: Run }>();
+  /** Whether the output that is open is searched in. */
+  searching = $state(false);
+  /** Whether the list is that of shares. */
+  sharesListed = $state(false);
+  /** Counts up when what is shared changed. */
+  sharesVersion = $state(0);
   /** The node's clock against ours, learnt from the events. */
   skewMs = $state(0);
+  /** Who looks at which run now, as far as anybody asked. */
+  viewers = $state.raw<Record<string, Viewer[]>>({});
+  /** Those that are gone while this page is open: an answer that was under way may still name them. */
+  readonly deleted = new Set<string>();
   readonly #known = new Map<string, Run>();
   #keep = KEEP;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -35,7 +63,24 @@ export class Runs {
   }
 
   get current(): Run | undefined {
-    return this.list.find((run) => run.id === this.selected);
+    const isOpen = (run: Run) => run.id === this.selected;
+    return this.list.find(isOpen) ?? this.narrowed?.find(isOpen);
+  }
+
+  /** What the tile lists. */
+  get shown(): Run[] {
+    return this.narrowed ?? this.list;
+  }
+
+  /** The consoles that live, newest first. */
+  get living(): Run[] {
+    return this.list.filter((run) => isConsole(run) && !isFinal(run.state));
+  }
+
+  /** Learns who looks at a run; from then on the events tell. */
+  async look(id: string, api: Api = this.api): Promise<void> {
+    const viewers = await api.viewers(id).catch(() => undefined);
+    if (viewers) this.viewers = { ...this.viewers, [id]: viewers };
   }
 
   event(event: Event): void {
@@ -51,10 +96,15 @@ export class Runs {
       }
       case 'gone':
         this.#known.delete(event.run);
+        this.deleted.add(event.run);
+        if (this.selected === event.run) this.selected = undefined;
         this.#timer ??= setTimeout(() => this.#publish(), GATHER_MS);
         return;
       case 'presence':
+        this.viewers = { ...this.viewers, [event.run]: event.viewers };
+        return;
       case 'shares':
+        this.sharesVersion++;
         return;
       default:
         event satisfies never;
@@ -63,6 +113,7 @@ export class Runs {
 
   /** Takes what is known of a run; many in a short time are shown together. */
   put(run: Run): void {
+    if (this.deleted.has(run.id)) return;
     const before = this.#known.get(run.id);
     // An answer that was under way may be older than an event that overtook it.
     if (before && isFinal(before.state) && !isFinal(run.state)) return;
@@ -73,14 +124,17 @@ export class Runs {
   async refresh(): Promise<void> {
     try {
       const before = [...this.#known.keys()];
-      const page = await this.api.runs(PAGE);
+      const [page, living] = await Promise.all([
+        this.api.runs(PAGE),
+        this.api.runs(CONSOLES, undefined, '&console=true&live=true').catch(() => undefined),
+      ]);
       const meets = page.runs.some((run) => before.includes(run.id));
       if (page.next && !meets) {
         // What came while nobody listened is more than a page: read on from there, without a hole.
         for (const id of before) this.#known.delete(id);
         this.older = page.next;
       }
-      for (const run of page.runs) this.put(run);
+      for (const run of [...page.runs, ...(living?.runs ?? [])]) this.put(run);
       this.error = undefined;
       this.loaded = true;
       this.#publish();
@@ -119,7 +173,6 @@ export class Runs {
   }
 
   #tell(): void {
-    if (this.loaded)
-      this.consoles(this.list.filter((run) => isConsole(run) && !isFinal(run.state)));
+    if (this.loaded) this.consoles(this.living);
   }
 }

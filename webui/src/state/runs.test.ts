@@ -14,7 +14,10 @@ const run = (at: number, state: Run['state'] = 'exited'): Run => ({
 const range = (from: number, to: number) =>
   Array.from({ length: to - from }, (_, i) => run(from + i)).reverse();
 const runsOf = (...answers: RunList[]) => {
-  const api = { runs: async () => answers.shift() ?? { runs: [] } } as unknown as Api;
+  const api = {
+    runs: async (_limit: number, _before?: string, where?: string) =>
+      (where ? undefined : answers.shift()) ?? { runs: [] },
+  } as unknown as Api;
   return new Runs(api, () => undefined);
 };
 

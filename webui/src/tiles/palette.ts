@@ -1,5 +1,24 @@
-// The terminal's colours, from the page's tokens. Part of the terminal's own chunk.
-import type { ITheme } from '@xterm/xterm';
+// How terminals look: the page's font and its colours. Part of the terminal's own chunk.
+import type { ITerminalOptions, ITheme } from '@xterm/xterm';
+import css from '@xterm/xterm/css/xterm.css?inline';
+
+/** xterm's own rules come with the chunk, once. */
+const style = document.createElement('style');
+style.textContent = css;
+document.head.append(style);
+
+/** What all terminals of the page have in common. */
+export function look(): ITerminalOptions {
+  return {
+    fontFamily: getComputedStyle(document.documentElement).getPropertyValue('--mono'),
+    fontSize: 11.5,
+    lineHeight: 1.2,
+    cursorStyle: 'bar',
+    macOptionIsMeta: true,
+    minimumContrastRatio: 4.5,
+    theme: palette(),
+  };
+}
 
 export function palette(): ITheme {
   const style = getComputedStyle(document.documentElement);

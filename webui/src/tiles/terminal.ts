@@ -1,33 +1,50 @@
 // A terminal on the screen: xterm.js between a run's tty and the user's keys. A chunk of its own.
 //
 // Mounted by `Terminal.svelte`. Invariants: bytes count as shown only when xterm has parsed them, so a
-// flood is bounded by the credit and Ctrl-C stays quick; what programs asked the terminal in the past is
-// not answered during a replay; output can neither write the clipboard (no OSC 52) nor open a link
-// without a Ctrl-click; the focus is never taken unasked.
+// flood is bounded by the credit and Ctrl-C stays quick; nothing of the past is answered, and of the
+// present only what `safety.ts` lists; the size is what the stream says it is, because the agent
+// decides it; the focus is never taken unasked.
 // Not here: anything of Svelte or of the page's entry, which this chunk must not import.
 import { FitAddon } from '@xterm/addon-fit';
 import { SearchAddon } from '@xterm/addon-search';
 import { WebLinksAddon } from '@xterm/addon-web-links';
 import { Terminal } from '@xterm/xterm';
-import css from '@xterm/xterm/css/xterm.css?inline';
 import type { Follower } from '../lib/channel';
 import type { Following } from '../lib/live';
 import { afterFirstLine, REPLAY_BYTES } from '../lib/replay';
 import type { ApiError, Run, StreamSizes, TerminalSize } from '../lib/wire';
-import { palette } from './palette';
+import { look, palette } from './palette';
+import { guard, linkHandler, openLink } from './safety';
+
+export { mountPlayer } from './player';
+
+/** A console as it looks at an offset. */
+export interface Snapshot {
+  size: TerminalSize;
+  offset: number;
+  data: Uint8Array;
+}
 
 export interface TerminalOptions {
   run: Run;
-  /** History: nothing is typed and the size is the one that was. */
-  readOnly: boolean;
+  /** `view` follows and types nothing; `past` is history, where nothing follows its end. */
+  mode: 'drive' | 'view' | 'past';
+  /** The screen as the agent has it; nothing from an agent that cannot tell. */
+  screen(): Promise<Snapshot | undefined>;
   follow(from: StreamSizes, follower: Follower): Following;
   changed(run: Run): void;
   titled(title: string): void;
+  /** The size that its place on the page has room for. */
   sized(size: TerminalSize): void;
+  /** The terminal has this size, which is not the one of its place; nothing when it is. */
+  boxed(size: TerminalSize | undefined): void;
   failed(error: ApiError): void;
   /** The keys that leave the terminal or act on its frame. */
   left(why: 'leave' | 'find'): void;
 }
+
+/** What the page around it says; what it looks like on the page is told to the component. */
+export type UnboxedOptions = Omit<TerminalOptions, 'boxed'>;
 
 export interface MountedTerminal {
   focus(): void;
@@ -38,25 +55,17 @@ export interface MountedTerminal {
 
 const dim = (text: string) => `\r\n\x1b[0;2m[${text}]\x1b[0m\r\n`;
 const RESIZE_MS = 60;
-const ECHO_MS = 5000;
-
-/** xterm's own rules come with the chunk, once. */
-const style = document.createElement('style');
-style.textContent = css;
-document.head.append(style);
+/** An answer to a wish for a size takes a round trip; only what lasts longer is worth a word. */
+const BOXED_MS = 900;
 
 export function mount(element: HTMLElement, options: TerminalOptions): MountedTerminal {
+  const drives = options.mode === 'drive';
   const terminal = new Terminal({
-    fontFamily: getComputedStyle(document.documentElement).getPropertyValue('--mono'),
-    fontSize: 11.5,
-    lineHeight: 1.2,
+    ...look(),
     scrollback: 10_000,
-    cursorStyle: 'bar',
-    cursorInactiveStyle: options.readOnly ? 'none' : 'outline',
-    disableStdin: options.readOnly,
-    macOptionIsMeta: true,
-    minimumContrastRatio: 4.5,
-    theme: palette(),
+    cursorInactiveStyle: drives ? 'outline' : 'none',
+    disableStdin: !drives,
+    linkHandler: linkHandler(element),
     cols: options.run.spec.pty?.cols ?? 80,
     rows: options.run.spec.pty?.rows ?? 24,
   });
@@ -65,94 +74,140 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
   terminal.loadAddon(fit);
   terminal.loadAddon(search);
   terminal.loadAddon(new WebLinksAddon(openLink));
+  /** Until what was written before this view came is on the screen. */
+  let past = true;
+  const maySend = guard(terminal, () => !past && drives);
   terminal.open(element);
   terminal.onTitleChange(options.titled);
   terminal.attachCustomKeyEventHandler((event) => ourKey(event, options));
 
-  const tty = options.run.sizes.tty;
-  const from = Math.max(0, tty - REPLAY_BYTES);
-  let cut = from > 0;
-  let parsed = from;
-  const replaying = () => parsed < tty;
-  // Sizes we asked for and that have not come back yet: their echo is no news. One that was lost with
-  // a connection never comes back.
-  let asked: (TerminalSize & { until: number })[] = [];
-  let told = false;
+  let following: Following | undefined;
+  let gone = false;
+  void options.screen().then((snapshot) => {
+    if (gone) return;
+    if (snapshot) restore(snapshot);
+    else replay();
+  });
 
-  const following = options.follow(
-    { stdout: 0, stderr: 0, tty: from },
-    {
-      data(_, bytes, done) {
-        const shown = cut ? bytes.subarray(afterFirstLine(bytes)) : bytes;
-        cut = false;
-        terminal.write(shown, () => {
-          const before = replaying();
-          parsed += bytes.length;
-          done();
-          if (before && !replaying()) replayed();
-        });
-      },
-      gap(_, missing) {
-        parsed += missing;
-        terminal.write(dim(`${missing} bytes are not kept any more`));
-      },
-      skipped(_, missing) {
-        parsed += missing;
-        cut = true;
-        // CAN ends a sequence whose rest was passed over.
-        terminal.write('\x18' + dim(`${missing} bytes passed over; Runs has them all`));
-      },
-      resize(size) {
-        asked = asked.filter(({ until }) => until > performance.now());
-        const echo = asked[0];
-        if (echo && echo.cols === size.cols && echo.rows === size.rows) asked.shift();
-        else if (asked.length === 0) terminal.resize(size.cols, size.rows);
-      },
-      run(run, ended) {
-        options.changed(run);
-        if (ended && !options.readOnly) terminal.write(dim(howItEnded(run)) + '\x1b[?25l');
-      },
-      failed: options.failed,
-    },
-  );
-
-  function replayed(): void {
-    fitNow();
-    // A screen of the past may be larger than its place: its last line is what is wanted.
-    if (options.readOnly) element.scrollTop = element.scrollHeight;
+  function restore({ size, offset, data }: Snapshot): void {
+    terminal.resize(size.cols, size.rows);
+    terminal.write(data, caughtUp);
+    follow(offset, false);
   }
 
-  function fitNow(): void {
-    if (options.readOnly || replaying() || element.offsetParent === null) return;
-    const size = fit.proposeDimensions();
-    if (!size || Number.isNaN(size.cols) || size.cols < 2) return;
-    options.sized(size);
-    if (size.cols === terminal.cols && size.rows === terminal.rows && told) return;
-    terminal.resize(size.cols, size.rows);
-    told = following.resize(size);
-    if (told) asked.push({ ...size, until: performance.now() + ECHO_MS });
+  function replay(): void {
+    const { tty } = options.run.sizes;
+    const from = Math.max(0, tty - REPLAY_BYTES);
+    follow(from, from > 0, tty);
+  }
+
+  /** Follows from an offset; bytes before `until` are of the past. */
+  function follow(from: number, inside: boolean, until = from): void {
+    let cut = inside;
+    let parsed = from;
+    const shown = (length: number) => {
+      parsed += length;
+      if (past && parsed >= until) caughtUp();
+    };
+    following = options.follow(
+      { stdout: 0, stderr: 0, tty: from },
+      {
+        data(_, bytes, done) {
+          const visible = cut ? bytes.subarray(afterFirstLine(bytes)) : bytes;
+          cut = false;
+          terminal.write(visible, () => {
+            done();
+            shown(bytes.length);
+          });
+        },
+        gap(_, missing) {
+          shown(missing);
+          terminal.write(dim(`${missing} bytes are not kept any more`));
+        },
+        skipped(_, missing) {
+          shown(missing);
+          cut = true;
+          // CAN ends a sequence whose rest was passed over.
+          terminal.write('\x18' + dim(`${missing} bytes passed over; Runs has them all`));
+        },
+        resize(size) {
+          terminal.resize(size.cols, size.rows);
+          fitNow();
+        },
+        run(run, ended) {
+          options.changed(run);
+          if (ended && options.mode !== 'past')
+            terminal.write(dim(howItEnded(run)) + '\x1b[?25l', () => (past = true));
+          // Nothing was ever written: there is no past.
+          else if (past && until === 0) caughtUp();
+        },
+        failed: options.failed,
+      },
+    );
+    if (from === until && from === 0) caughtUp();
+  }
+
+  function caughtUp(): void {
+    past = false;
+    wish();
+    // A screen of the past may be larger than its place: its last line is what is wanted.
+    if (options.mode === 'past') element.scrollTop = element.scrollHeight;
+  }
+
+  let boxedTimer: ReturnType<typeof setTimeout> | undefined;
+  /** Returns the size that its place has room for, when that is another than it has. */
+  function fitNow(): TerminalSize | undefined {
+    clearTimeout(boxedTimer);
+    if (options.mode === 'past' || element.offsetParent === null) return undefined;
+    const room = fit.proposeDimensions();
+    if (!room || Number.isNaN(room.cols) || room.cols < 2) return undefined;
+    options.sized(room);
+    const { cols, rows } = terminal;
+    if (room.cols === cols && room.rows === rows) {
+      options.boxed(undefined);
+      return undefined;
+    }
+    boxedTimer = setTimeout(() => options.boxed({ cols, rows }), BOXED_MS);
+    showCursor();
+    return room;
+  }
+
+  let frame = 0;
+  /** Where the terminal is larger than its place, the place follows the cursor. */
+  function showCursor(): void {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      const { scrollHeight, clientHeight, scrollTop } = element;
+      if (scrollHeight <= clientHeight || options.mode === 'past') return;
+      const row = scrollHeight / terminal.rows;
+      const top = terminal.buffer.active.cursorY * row;
+      if (top < scrollTop) element.scrollTop = top;
+      else if (top + row > scrollTop + clientHeight) element.scrollTop = top + row - clientHeight;
+    });
+  }
+  terminal.onCursorMove(showCursor);
+
+  /** Asks for the size of its place. The agent decides; the stream tells. */
+  function wish(): void {
+    const room = fitNow();
+    if (room && drives && !past) following?.resize(room);
   }
 
   const encoder = new TextEncoder();
-  let byKey = false;
-  terminal.onKey(() => (byKey = true));
   terminal.onData((text) => {
-    // During a replay only a key counts: the rest are answers to questions of the past.
-    const isAnswer = replaying() && !byKey;
-    byKey = false;
-    if (isAnswer) return;
-    // Who types has the terminal's size; another viewer may have changed it.
-    fitNow();
-    following.write(encoder.encode(text));
+    if (!maySend(text)) return;
+    // Who types has the terminal's size, if the agent agrees.
+    wish();
+    following?.write(encoder.encode(text));
   });
   terminal.onBinary((text) => {
-    if (!replaying()) following.write(Uint8Array.from(text, (char) => char.charCodeAt(0)));
+    following?.write(Uint8Array.from(text, (char) => char.charCodeAt(0)));
   });
 
   let timer: ReturnType<typeof setTimeout> | undefined;
   const watcher = new ResizeObserver(() => {
     clearTimeout(timer);
-    timer = setTimeout(fitNow, RESIZE_MS);
+    timer = setTimeout(wish, RESIZE_MS);
   });
   watcher.observe(element);
   fitNow();
@@ -162,16 +217,15 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
     find: (text, back) => (back ? search.findPrevious(text) : search.findNext(text)),
     recolour: () => (terminal.options.theme = palette()),
     dispose() {
+      gone = true;
       clearTimeout(timer);
+      clearTimeout(boxedTimer);
+      cancelAnimationFrame(frame);
       watcher.disconnect();
-      following.close();
+      following?.close();
       terminal.dispose();
     },
   };
-}
-
-function openLink(event: MouseEvent, url: string): void {
-  if (event.ctrlKey || event.metaKey) window.open(url, '_blank', 'noopener,noreferrer');
 }
 
 /** Returns whether xterm may have the key. */
