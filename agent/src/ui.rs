@@ -1,11 +1,10 @@
 //! The web UI's files inside the agent's binary, brotli-compressed by its build.
 //!
 //! Called by `http/ui`. Invariants: only `.br` files are kept, so the binary holds each byte once;
-//! whoever does not take brotli gets the same bytes unpacked; a build without the web UI compiles
-//! and says how to make one.
-//! Not here: the headers around a file.
+//! a build without the web UI compiles and says how to make one.
+//! Not here: the headers around a file, and unpacking it, which the bridge does for a browser that needs it.
 
-use std::{borrow::Cow, io};
+use std::borrow::Cow;
 
 use rust_embed::RustEmbed;
 
@@ -21,8 +20,6 @@ struct Dist;
 const INDEX: &str = "index.html";
 /// The hashes of the page's inline scripts, as its build wrote them.
 const SCRIPT_HASHES: &str = "csp-hash.txt";
-/// Far above any file of the web UI; an unpacked file beyond it is broken.
-const MAX_UNPACKED: usize = 32 << 20;
 
 /// One file of the web UI.
 #[derive(Clone, Debug)]
@@ -55,14 +52,6 @@ impl UiFile {
         self.packed.clone()
     }
 
-    /// Returns the bytes as they are.
-    ///
-    /// # Errors
-    /// The build put something else than brotli there.
-    pub fn unpack(&self) -> io::Result<Vec<u8>> {
-        unpack(&self.packed)
-    }
-
     /// Returns a name for this content.
     #[must_use]
     pub fn tag(&self) -> String {
@@ -90,29 +79,6 @@ pub fn script_sources() -> String {
         .collect()
 }
 
-fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
-    let mut out = Limited(vec![]);
-    brotli_decompressor::BrotliDecompress(&mut &*packed, &mut out)?;
-    Ok(out.0)
-}
-
-/// A buffer that refuses to grow beyond [`MAX_UNPACKED`].
-struct Limited(Vec<u8>);
-
-impl io::Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_UNPACKED {
-            return Err(io::Error::other("the unpacked file is too large"));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,16 +95,5 @@ mod tests {
         ] {
             assert!(UiFile::find(outside).is_none(), "{outside}");
         }
-    }
-
-    #[test]
-    fn packed_bytes_are_unpacked() {
-        // `brotli` of "hello hello hello\n".
-        let packed = [
-            0x8b, 0x08, 0x80, 0x68, 0x65, 0x6c, 0x6c, 0x6f, 0x20, 0x68, 0x65, 0x6c, 0x6c, 0x6f,
-            0x20, 0x68, 0x65, 0x6c, 0x6c, 0x6f, 0x0a, 0x03,
-        ];
-        assert_eq!(unpack(&packed).unwrap(), b"hello hello hello\n");
-        assert!(unpack(b"not brotli at all").is_err());
     }
 }

@@ -27,6 +27,7 @@ mod renew;
 mod server;
 pub mod ssh;
 pub mod ssh_agents;
+mod unpack;
 mod websocket;
 
 use std::{

@@ -1,27 +1,36 @@
 //! `GET /v1/events`: what happens to runs, a JSON document a line, until the client goes.
 
 use axum::{
+    Router,
     body::{Body, Bytes},
     extract::State,
     http::header,
     response::{IntoResponse, Response},
+    routing,
 };
 use futures_util::stream;
-use hpcclient_protocol::{NDJSON_CONTENT_TYPE, event::Event};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use hpcclient_protocol::NDJSON_CONTENT_TYPE;
+#[cfg(test)]
+use hpcclient_protocol::event::Event;
 
 use super::AppState;
 
 /// Returns the routes of this file.
-pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(events))
+pub(super) fn router() -> Router<AppState> {
+    Router::new().route("/v1/events", routing::get(events))
 }
 
+/// What `docs/openapi.json` says of this file.
+#[cfg(test)]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(events))]
+pub(super) struct Described;
+
 /// Every event from now on. A client that does not read in time is cut and must ask again.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/events", operation_id = "followEvents",
     responses((status = 200, body = Event, content_type = "application/x-ndjson"))
-)]
+))]
 async fn events(State(state): State<AppState>) -> Response {
     let watch = state.runs().events().watch();
     let stopping = state.stopping().clone();

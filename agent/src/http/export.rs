@@ -1,16 +1,20 @@
 //! `GET /v1/runs/{id}/export`: a run's output as a file to take away.
 
 use axum::{
+    Router,
     body::Body,
     extract::{Path, Query, State, rejection::QueryRejection},
     http::header,
     response::{IntoResponse, Response},
+    routing,
 };
 use futures_util::stream;
-use hpcclient_protocol::{ApiError, Run, RunId, StreamName};
+#[cfg(test)]
+use hpcclient_protocol::ApiError;
+use hpcclient_protocol::{Run, RunId, StreamName};
 use serde::Deserialize;
+#[cfg(test)]
 use utoipa::IntoParams;
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     AppState,
@@ -23,30 +27,37 @@ use crate::{
 };
 
 /// Returns the routes of this file.
-pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(export))
+pub(super) fn router() -> Router<AppState> {
+    Router::new().route("/v1/runs/{id}/export", routing::get(export))
 }
 
-#[derive(Default, Deserialize, IntoParams)]
+/// What `docs/openapi.json` says of this file.
+#[cfg(test)]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(export))]
+pub(super) struct Described;
+
+#[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(IntoParams))]
 #[serde(default)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 struct ExportQuery {
     /// The bytes, text without escape sequences, or an asciicast v2 recording of a console.
     #[serde(rename = "as")]
-    #[param(inline)]
+    #[cfg_attr(test, param(inline))]
     form: Form,
     /// Which stream; without it all of them in the order of writing.
     stream: Option<StreamName>,
 }
 
 /// What is stored of a run's output now, as a file.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/runs/{id}/export", operation_id = "exportRun", params(("id" = String, Path), ExportQuery),
     responses(
         (status = 200, content_type = "application/octet-stream"), (status = 404, body = ApiError),
         (status = 409, body = ApiError)
     )
-)]
+))]
 async fn export(
     State(state): State<AppState>,
     Path(id): Path<String>,

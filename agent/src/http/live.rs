@@ -12,6 +12,7 @@ mod guest;
 use std::{collections::HashMap, sync::Arc};
 
 use axum::{
+    Router,
     extract::{
         State,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
@@ -27,7 +28,6 @@ use hpcclient_protocol::{
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use utoipa_axum::router::OpenApiRouter;
 
 use self::channel::{Channel, Granted};
 use super::{
@@ -37,8 +37,8 @@ use super::{
 use crate::clock;
 
 /// Returns the routes of this file. The WebSocket also comes as HTTP/2 CONNECT, hence any method.
-pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().route("/v1/live", any(live))
+pub(super) fn router() -> Router<AppState> {
+    Router::new().route("/v1/live", any(live))
 }
 
 async fn live(State(state): State<AppState>, upgrade: WebSocketUpgrade) -> Response {

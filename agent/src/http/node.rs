@@ -1,46 +1,56 @@
 //! `/v1/node`: what the node is, and bytes to measure the way to it.
 
 use axum::{
-    Json,
+    Json, Router,
     body::{Body, Bytes},
     extract::{Query, State, rejection::QueryRejection},
     http::header,
     response::{IntoResponse, Response},
+    routing,
 };
 use bytes::{BufMut as _, BytesMut};
 use futures_util::stream;
-use hpcclient_protocol::{ApiError, node::NodeFacts};
+#[cfg(test)]
+use hpcclient_protocol::ApiError;
+use hpcclient_protocol::node::NodeFacts;
 use serde::Deserialize;
+#[cfg(test)]
 use utoipa::IntoParams;
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{AppState, failure::Failure};
 
 /// Returns the routes of this file.
-pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(facts))
-        .routes(routes!(noise))
+pub(super) fn router() -> Router<AppState> {
+    Router::new()
+        .route("/v1/node", routing::get(facts))
+        .route("/v1/node/bytes", routing::get(noise))
 }
 
+/// What `docs/openapi.json` says of this file.
+#[cfg(test)]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(facts, noise))]
+pub(super) struct Described;
+
 /// What the node is. It takes some seconds where a disk or a batch system does not answer.
-#[utoipa::path(get, path = "/v1/node", operation_id = "getNode", responses((status = 200, body = NodeFacts)))]
+#[cfg_attr(test, utoipa::path(get, path = "/v1/node", operation_id = "getNode", responses((status = 200, body = NodeFacts))))]
 async fn facts(State(state): State<AppState>) -> Json<NodeFacts> {
     Json(crate::node::examine(&state).await)
 }
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(IntoParams))]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 struct NoiseQuery {
     /// How many, at most 64 MiB.
     count: u64,
 }
 
 /// Bytes that cannot be compressed, to measure the way.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/node/bytes", operation_id = "getNoise", params(NoiseQuery),
     responses((status = 200, content_type = "application/octet-stream"), (status = 400, body = ApiError))
-)]
+))]
 async fn noise(query: Result<Query<NoiseQuery>, QueryRejection>) -> Result<Response, Failure> {
     let Query(NoiseQuery { count }) = query?;
     if count > MAX_NOISE {

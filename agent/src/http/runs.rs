@@ -1,22 +1,25 @@
 //! `/v1/runs`: make a run, list and read runs, and send them stdin, signals and sizes.
 
 use axum::{
-    Json,
+    Json, Router,
     extract::{
         DefaultBodyLimit, Path, Query, State,
         rejection::{BytesRejection, QueryRejection},
     },
     http::StatusCode,
     response::{IntoResponse, Response},
+    routing,
 };
 use bytes::Bytes;
+#[cfg(test)]
+use hpcclient_protocol::{ApiError, RunSpec, run::RunMarks, run::TerminalSize};
 use hpcclient_protocol::{
-    ApiError, Run, RunId, RunSpec, RunState, SessionId,
-    run::{RunList, RunMarks, SignalRequest, StdinAck, StreamSizes, TerminalSize},
+    Run, RunId, RunState, SessionId,
+    run::{RunList, SignalRequest, StdinAck, StreamSizes},
 };
 use serde::Deserialize;
+#[cfg(test)]
 use utoipa::IntoParams;
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     AppState,
@@ -29,22 +32,32 @@ use crate::{
 };
 
 /// Returns the routes of this file.
-pub(super) fn router() -> OpenApiRouter<AppState> {
-    let stdin = OpenApiRouter::new()
-        .routes(routes!(stdin))
+pub(super) fn router() -> Router<AppState> {
+    let stdin = Router::new()
+        .route("/v1/runs/{id}/stdin", routing::post(stdin))
         .layer(DefaultBodyLimit::max(MAX_DATA));
-    OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(get, put, mark, delete))
-        .routes(routes!(signal))
-        .routes(routes!(kill))
-        .routes(routes!(resize))
+    Router::new()
+        .route("/v1/runs", routing::get(list))
+        .route(
+            "/v1/runs/{id}",
+            routing::get(get).put(put).patch(mark).delete(delete),
+        )
+        .route("/v1/runs/{id}/signal", routing::post(signal))
+        .route("/v1/runs/{id}/kill", routing::post(kill))
+        .route("/v1/runs/{id}/resize", routing::post(resize))
         .layer(DefaultBodyLimit::max(MAX_SPEC))
         .merge(stdin)
 }
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+/// What `docs/openapi.json` says of this file.
+#[cfg(test)]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(stdin, list, get, put, mark, delete, signal, kill, resize))]
+pub(super) struct Described;
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(IntoParams))]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 struct PutQuery {
     /// Whether to answer with the run's frames until its end.
     #[serde(default)]
@@ -52,13 +65,13 @@ struct PutQuery {
 }
 
 /// Makes a run, once: the same id with the same spec finds the run that was made before.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     put, path = "/v1/runs/{id}", operation_id = "putRun", params(("id" = String, Path), PutQuery), request_body = RunSpec,
     responses(
         (status = 201, body = Run), (status = 200, body = Run),
         (status = 409, body = ApiError), (status = 507, body = ApiError)
     )
-)]
+))]
 async fn put(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -80,16 +93,17 @@ async fn put(
     Ok((status, streams::frames_body(follower, &state)).into_response())
 }
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(IntoParams))]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 struct ListQuery {
     /// How many, at most 500.
     limit: Option<usize>,
     /// Only runs older than this one.
-    #[param(value_type = Option<String>)]
+    #[cfg_attr(test, param(value_type = Option<String>))]
     before: Option<RunId>,
     /// Only runs of this session.
-    #[param(value_type = Option<String>)]
+    #[cfg_attr(test, param(value_type = Option<String>))]
     session: Option<SessionId>,
     /// Only runs with this in the command or the name, whatever the case.
     text: Option<String>,
@@ -102,7 +116,7 @@ struct ListQuery {
 }
 
 /// A page of runs, newest first. It ends early when its runs are large; `next` tells.
-#[utoipa::path(get, path = "/v1/runs", operation_id = "listRuns", params(ListQuery), responses((status = 200, body = RunList)))]
+#[cfg_attr(test, utoipa::path(get, path = "/v1/runs", operation_id = "listRuns", params(ListQuery), responses((status = 200, body = RunList))))]
 async fn list(
     State(state): State<AppState>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -128,19 +142,19 @@ async fn list(
 }
 
 /// One run.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/runs/{id}", operation_id = "getRun", params(("id" = String, Path)),
     responses((status = 200, body = Run), (status = 404, body = ApiError))
-)]
+))]
 async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Run>, Failure> {
     Ok(Json(state.runs().get(id.parse()?).await?))
 }
 
 /// Names or pins a run.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     patch, path = "/v1/runs/{id}", operation_id = "markRun", params(("id" = String, Path)), request_body = RunMarks,
     responses((status = 200, body = Run), (status = 404, body = ApiError), (status = 409, body = ApiError))
-)]
+))]
 async fn mark(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -150,10 +164,10 @@ async fn mark(
 }
 
 /// Deletes a run that has ended, with its output.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     delete, path = "/v1/runs/{id}", operation_id = "deleteRun", params(("id" = String, Path)),
     responses((status = 204), (status = 404, body = ApiError), (status = 409, body = ApiError))
-)]
+))]
 async fn delete(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -162,8 +176,9 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(IntoParams))]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 struct StdinQuery {
     /// Who writes; each has its own numbers.
     writer: String,
@@ -175,11 +190,11 @@ struct StdinQuery {
 }
 
 /// Writes to a run's stdin, once for each number; the answer comes when it was taken.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/v1/runs/{id}/stdin", operation_id = "writeStdin", params(("id" = String, Path), StdinQuery),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = StdinAck), (status = 409, body = ApiError))
-)]
+))]
 async fn stdin(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -193,11 +208,11 @@ async fn stdin(
 }
 
 /// Sends a signal to a run's process group.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/v1/runs/{id}/signal", operation_id = "signalRun", params(("id" = String, Path)),
     request_body = SignalRequest,
     responses((status = 200, body = Run), (status = 409, body = ApiError))
-)]
+))]
 async fn signal(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -208,19 +223,19 @@ async fn signal(
 }
 
 /// Kills every process of a run.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/v1/runs/{id}/kill", operation_id = "killRun", params(("id" = String, Path)),
     responses((status = 200, body = Run), (status = 404, body = ApiError))
-)]
+))]
 async fn kill(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Run>, Failure> {
     Ok(Json(state.runs().kill(id.parse()?).await?))
 }
 
 /// Changes the size of a run's terminal.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/v1/runs/{id}/resize", operation_id = "resizeTerminal", params(("id" = String, Path)), request_body = TerminalSize,
     responses((status = 204), (status = 409, body = ApiError))
-)]
+))]
 async fn resize(
     State(state): State<AppState>,
     Path(id): Path<String>,

@@ -3,26 +3,34 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Json, Router,
     extract::{Path, Query, State, rejection::QueryRejection},
+    routing,
 };
 use hpcclient_protocol::{ApiError, ErrorCode, RunId, StreamName, output::SearchResult};
 use serde::Deserialize;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+#[cfg(test)]
 use utoipa::IntoParams;
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{AppState, failure::Failure};
 use crate::output::{self, Question, SearchError};
 
 /// Returns the routes of this file.
-pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(search))
+pub(super) fn router() -> Router<AppState> {
+    Router::new().route("/v1/runs/{id}/search", routing::get(search))
 }
 
-#[derive(Deserialize, IntoParams)]
+/// What `docs/openapi.json` says of this file.
+#[cfg(test)]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(search))]
+pub(super) struct Described;
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(IntoParams))]
 #[serde(rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 struct SearchQuery {
     /// An extended regular expression, as `grep -E` has it.
     pattern: String,
@@ -39,13 +47,13 @@ struct SearchQuery {
 }
 
 /// The lines of a run's stored output that match, found by the node's `grep`.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/runs/{id}/search", operation_id = "searchRun", params(("id" = String, Path), SearchQuery),
     responses(
         (status = 200, body = SearchResult), (status = 400, body = ApiError), (status = 404, body = ApiError),
         (status = 503, body = ApiError)
     )
-)]
+))]
 async fn search(
     State(state): State<AppState>,
     Path(id): Path<String>,

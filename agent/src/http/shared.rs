@@ -8,17 +8,20 @@
 use std::{path::PathBuf, time::Duration};
 
 use axum::{
+    Router,
     body::Body,
     extract::{DefaultBodyLimit, Path, RawQuery, State, rejection::BytesRejection},
     response::{IntoResponse, Response},
+    routing,
 };
 use bytes::Bytes;
-use hpcclient_protocol::{ApiError, FRAMES_CONTENT_TYPE, Run, RunId};
+#[cfg(test)]
+use hpcclient_protocol::Run;
+use hpcclient_protocol::{ApiError, FRAMES_CONTENT_TYPE, RunId};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::Limited;
 use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{AppState, failure::Failure, files};
 use crate::{
@@ -29,20 +32,29 @@ use crate::{
 };
 
 /// Returns the routes of this file.
-pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(run))
-        .routes(routes!(view, drive))
-        .routes(routes!(file))
+pub(super) fn router() -> Router<AppState> {
+    Router::new()
+        .route("/v1/shared/{owner}/runs/{id}", routing::get(run))
+        .route(
+            "/v1/shared/{owner}/runs/{id}/{part}",
+            routing::get(view).post(drive),
+        )
+        .route("/v1/shared/{owner}/file", routing::get(file))
         .layer(DefaultBodyLimit::max(MAX_DATA))
 }
 
+/// What `docs/openapi.json` says of this file.
+#[cfg(test)]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(run, view, drive, file))]
+pub(super) struct Described;
+
 /// A run that another user shares.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/shared/{owner}/runs/{id}", operation_id = "getSharedRun",
     params(("owner" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = Run), (status = 404, body = ApiError), (status = 503, body = ApiError))
-)]
+))]
 async fn run(
     State(state): State<AppState>,
     Path((owner, id)): Path<(String, String)>,
@@ -53,11 +65,11 @@ async fn run(
 }
 
 /// A shared run's `stream`, `stdout`, `stderr`, `tty`, `screen` or `search`, with the query of the route of that name.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/shared/{owner}/runs/{id}/{part}", operation_id = "viewSharedRun",
     params(("owner" = String, Path), ("id" = String, Path), ("part" = String, Path)),
     responses((status = 200), (status = 404, body = ApiError), (status = 503, body = ApiError))
-)]
+))]
 async fn view(
     State(state): State<AppState>,
     Path((owner, id, part)): Path<(String, String, String)>,
@@ -79,11 +91,11 @@ async fn view(
 }
 
 /// A shared run's `stdin`, `signal` (`INT` only) or `resize`, where the share lets this user drive.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/v1/shared/{owner}/runs/{id}/{part}", operation_id = "driveSharedRun",
     params(("owner" = String, Path), ("id" = String, Path), ("part" = String, Path)),
     responses((status = 200), (status = 204), (status = 404, body = ApiError), (status = 503, body = ApiError))
-)]
+))]
 async fn drive(
     State(state): State<AppState>,
     Path((owner, id, part)): Path<(String, String, String)>,
@@ -105,7 +117,7 @@ async fn drive(
 }
 
 /// A file that another user shares.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/shared/{owner}/file", operation_id = "readSharedFile",
     params(("owner" = String, Path), ("path" = String, Query, description = "Its absolute path, percent-encoded bytes.")),
     responses(
@@ -113,7 +125,7 @@ async fn drive(
         (status = 206, description = "The asked range.", content_type = "application/octet-stream"),
         (status = "default", body = ApiError),
     )
-)]
+))]
 async fn file(
     State(state): State<AppState>,
     Path(owner): Path<String>,

@@ -6,20 +6,24 @@
 //! Not here: finding the last lines or a time (`store::seek`).
 
 use axum::{
+    Router,
     body::{Body, Bytes},
     extract::{Path, Query, State, rejection::QueryRejection},
     http::{HeaderName, header},
     response::{IntoResponse, Response},
+    routing,
 };
 use bytes::BytesMut;
 use futures_util::stream;
+#[cfg(test)]
+use hpcclient_protocol::ApiError;
 use hpcclient_protocol::{
-    ApiError, FRAMES_CONTENT_TYPE, Frame, FrameDecoder, RunId, StreamName, run::StreamSizes,
+    FRAMES_CONTENT_TYPE, Frame, FrameDecoder, RunId, StreamName, run::StreamSizes,
 };
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
+#[cfg(test)]
 use utoipa::IntoParams;
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{AppState, failure::Failure};
 use crate::{
@@ -28,17 +32,24 @@ use crate::{
 };
 
 /// Returns the routes of this file.
-pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(frames))
-        .routes(routes!(stdout))
-        .routes(routes!(stderr))
-        .routes(routes!(tty))
+pub(super) fn router() -> Router<AppState> {
+    Router::new()
+        .route("/v1/runs/{id}/stream", routing::get(frames))
+        .route("/v1/runs/{id}/stdout", routing::get(stdout))
+        .route("/v1/runs/{id}/stderr", routing::get(stderr))
+        .route("/v1/runs/{id}/tty", routing::get(tty))
 }
 
-#[derive(Deserialize, IntoParams)]
+/// What `docs/openapi.json` says of this file.
+#[cfg(test)]
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(frames, stdout, stderr, tty))]
+pub(super) struct Described;
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(IntoParams))]
 #[serde(default)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 struct FramesQuery {
     /// The offset in stdout to go on from.
     stdout: u64,
@@ -64,9 +75,10 @@ impl Default for FramesQuery {
     }
 }
 
-#[derive(Default, Deserialize, IntoParams)]
+#[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(IntoParams))]
 #[serde(default)]
-#[into_params(parameter_in = Query)]
+#[cfg_attr(test, into_params(parameter_in = Query))]
 struct RawQuery {
     /// The offset to start at.
     from: u64,
@@ -85,13 +97,13 @@ struct RawQuery {
 }
 
 /// A run's output as frames, in the order of writing.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/runs/{id}/stream", operation_id = "followRun", params(("id" = String, Path), FramesQuery),
     responses(
         (status = 200, content_type = "application/vnd.hpcclient.frames"),
         (status = 404, body = ApiError), (status = 416, body = ApiError)
     )
-)]
+))]
 async fn frames(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -130,13 +142,13 @@ async fn frames(
 }
 
 /// The bytes of stdout.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/runs/{id}/stdout", operation_id = "readStdout", params(("id" = String, Path), RawQuery),
     responses(
         (status = 200, content_type = "application/octet-stream"), (status = 400, body = ApiError),
         (status = 416, body = ApiError)
     )
-)]
+))]
 async fn stdout(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -146,13 +158,13 @@ async fn stdout(
 }
 
 /// The bytes of stderr.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/runs/{id}/stderr", operation_id = "readStderr", params(("id" = String, Path), RawQuery),
     responses(
         (status = 200, content_type = "application/octet-stream"), (status = 400, body = ApiError),
         (status = 416, body = ApiError)
     )
-)]
+))]
 async fn stderr(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -162,13 +174,13 @@ async fn stderr(
 }
 
 /// The bytes of a console.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/runs/{id}/tty", operation_id = "readTty", params(("id" = String, Path), RawQuery),
     responses(
         (status = 200, content_type = "application/octet-stream"), (status = 400, body = ApiError),
         (status = 416, body = ApiError)
     )
-)]
+))]
 async fn tty(
     State(state): State<AppState>,
     Path(id): Path<String>,

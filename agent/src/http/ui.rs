@@ -3,9 +3,11 @@
 //! Invariants: the page runs only its own scripts and those inline ones that its build hashed, talks
 //! to its own origin only, and is framed by pages of this machine only. Nothing secret is in it, so
 //! it needs no token.
+//! Files go out in brotli whatever is asked for: the bridge unpacks them for a browser that does not take it.
 //! Not here: the files themselves (`ui`).
 
 use axum::{
+    Router,
     extract::Path,
     response::{IntoResponse, Response},
     routing::get,
@@ -13,12 +15,10 @@ use axum::{
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
-        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-        ETAG, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+        CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+        IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
     },
 };
-
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     media::Media,
@@ -41,8 +41,8 @@ const NOT_BUILT: &str = "<!doctype html><meta charset=\"utf-8\"><title>hpcclient
     <code>cargo xtask demo</code> does all of it.</p>";
 
 /// Returns the routes of the web UI.
-pub(super) fn router<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
-    OpenApiRouter::new()
+pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
         .route("/", get(index))
         .route("/assets/{*path}", get(asset))
 }
@@ -68,26 +68,14 @@ async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
 }
 
 fn serve(file: &UiFile, path: &str, asked: &HeaderMap) -> Response {
-    let brotli = takes_brotli(asked);
-    let tag = format!("\"{}-{}\"", file.tag(), if brotli { "br" } else { "id" });
+    let tag = format!("\"{}\"", file.tag());
     let known = asked.get_all(IF_NONE_MATCH).iter();
     let mut response = if known.into_iter().any(|known| names(known, &tag)) {
         StatusCode::NOT_MODIFIED.into_response()
-    } else if brotli {
+    } else {
         let mut response = file.packed().into_response();
         put(&mut response, CONTENT_ENCODING, "br");
         response
-    } else {
-        match file.unpack() {
-            Ok(bytes) => bytes.into_response(),
-            Err(error) => {
-                tracing::error!(%error, path, "a file of the web UI is damaged");
-                return page(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "<!doctype html><title>hpcclient</title><p>the web UI of this agent is damaged",
-                );
-            }
-        }
     };
     let media = Media::of(std::path::Path::new(path));
     put(&mut response, CONTENT_TYPE, media.content_type);
@@ -119,22 +107,6 @@ fn protect(response: &mut Response) {
     put(response, REFERRER_POLICY, "no-referrer");
 }
 
-fn takes_brotli(asked: &HeaderMap) -> bool {
-    let values = asked.get_all(ACCEPT_ENCODING).iter();
-    let texts = values.filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split(',')).any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        let named = parts
-            .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case("br"));
-        let refused = |part: &str| {
-            let quality = part.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok());
-            quality.is_some_and(|quality| quality <= 0.0)
-        };
-        named && !parts.any(refused)
-    })
-}
-
 fn names(header: &HeaderValue, tag: &str) -> bool {
     let Ok(text) = header.to_str() else {
         return false;
@@ -154,20 +126,6 @@ fn put(response: &mut Response, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn takes(value: &'static str) -> bool {
-        let value = HeaderValue::from_static(value);
-        takes_brotli(&HeaderMap::from_iter([(ACCEPT_ENCODING, value)]))
-    }
-
-    #[test]
-    fn brotli_goes_only_to_those_who_take_it() {
-        assert!(takes("gzip, deflate, br, zstd"));
-        assert!(takes("BR;q=0.5"));
-        assert!(!takes("gzip, deflate"));
-        assert!(!takes("gzip, br;q=0"));
-        assert!(!takes_brotli(&HeaderMap::new()));
-    }
 
     #[tokio::test]
     async fn the_page_is_protected_whether_it_was_built_or_not() {

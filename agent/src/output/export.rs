@@ -11,7 +11,8 @@ use super::{cast::Cast, plain::Plain};
 use crate::store::{RunDir, RunReader, StoreError};
 
 /// How the output is shaped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Form {
     /// The bytes as they were written.

@@ -1,12 +1,14 @@
 //! What the bridge says to Python, the command line and the page: clusters, logins, prompts.
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "schema")]
 use utoipa::ToSchema;
 
 use crate::ApiError;
 
 /// How to reach a running bridge; what `hpcclient bridge --ensure` prints.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct BridgeAddress {
     /// Its base URL, `http://127.0.0.1:<port>/`.
@@ -20,7 +22,8 @@ pub struct BridgeAddress {
 }
 
 /// The bridge's state: `GET /v1/bridge`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct BridgeStatus {
     /// Its release.
@@ -37,7 +40,8 @@ pub struct BridgeStatus {
 }
 
 /// One cluster as the bridge sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
     /// Its name.
@@ -80,7 +84,8 @@ pub struct ClusterStatus {
 }
 
 /// How a login was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Login {
     /// What speaks SSH.
@@ -106,7 +111,8 @@ pub struct Login {
 }
 
 /// What speaks SSH.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Transport {
     /// The built-in client.
@@ -116,7 +122,8 @@ pub enum Transport {
 }
 
 /// A user certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Certificate {
     /// What its authority calls it.
@@ -129,7 +136,8 @@ pub struct Certificate {
 }
 
 /// Where a connection is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum ClusterState {
     /// Nobody asked for it, or it was ended.
@@ -145,7 +153,8 @@ pub enum ClusterState {
 }
 
 /// A way from the login node's sshd to the agent's socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Route {
     /// A forwarded Unix socket (`direct-streamlocal`).
@@ -155,7 +164,8 @@ pub enum Route {
 }
 
 /// A line of the answer to `POST /v1/clusters/{name}/connect`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(
     tag = "type",
     rename_all = "camelCase",
@@ -191,7 +201,8 @@ pub enum ConnectEvent {
 }
 
 /// What a prompt asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum PromptKind {
     /// Whether to trust a key seen for the first time: `yes` or anything else.
@@ -205,7 +216,8 @@ pub enum PromptKind {
 }
 
 /// The body of `POST /v1/prompts/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PromptAnswer {
     /// What the user typed, or nothing if they declined.
@@ -213,7 +225,8 @@ pub struct PromptAnswer {
 }
 
 /// The answer of `POST /v1/clusters/{name}/page` and of `POST /v1/login-page`: where a page is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PageAddress {
     /// `http://localhost:<port>/#code=<code>`; the code is taken once, within a minute.
@@ -221,7 +234,8 @@ pub struct PageAddress {
 }
 
 /// The body of `POST /v1/clusters/{name}/connect` and `…/renew`, which may be left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectRequest {
     /// The `SSH_AUTH_SOCK` of whoever asks, an absolute path.
@@ -230,7 +244,8 @@ pub struct ConnectRequest {
 }
 
 /// The body of `POST /v1/login-page`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LoginPageRequest {
     /// The cluster that the page connects at once, or nothing where the user is to say which.
@@ -242,7 +257,8 @@ pub struct LoginPageRequest {
 }
 
 /// A page's colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Theme {
     /// Light text on dark.
@@ -252,7 +268,8 @@ pub enum Theme {
 }
 
 /// The answer of `GET /v1/clusters` on the login page's origin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterList {
     /// The clusters of the configuration and those that were connected.
@@ -260,7 +277,8 @@ pub struct ClusterList {
 }
 
 /// What the login page shows of a cluster before it is chosen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSummary {
     /// Its name.
@@ -288,7 +306,8 @@ impl From<ClusterStatus> for ClusterSummary {
 }
 
 /// The body of `POST /page-token` on a page's own origin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PageCode {
     /// The code from the URL's fragment.
@@ -296,7 +315,8 @@ pub struct PageCode {
 }
 
 /// The answer of `POST /page-token`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PageToken {
     /// A bearer token for this page only. Secret.

@@ -1,12 +1,14 @@
 //! What happened at the agent, for those who watch: `GET /v1/events` and the live socket.
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "schema")]
 use utoipa::ToSchema;
 
 use crate::{Run, RunId, live::Viewer};
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(
     tag = "type",
     rename_all = "camelCase",

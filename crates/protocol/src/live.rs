@@ -12,6 +12,7 @@
 //! taken once is never written again.
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "schema")]
 use utoipa::ToSchema;
 
 use crate::{
@@ -24,7 +25,8 @@ use crate::{
 pub const DEFAULT_CREDIT: u32 = 128 * 1024;
 
 /// What one may do with a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Access {
     /// See it.
@@ -35,7 +37,8 @@ pub enum Access {
 }
 
 /// Somebody who looks at a run now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Viewer {
     /// Their login name on the node.
@@ -47,7 +50,8 @@ pub struct Viewer {
 }
 
 /// What a viewer says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(
     tag = "type",
     rename_all = "camelCase",
@@ -105,7 +109,8 @@ pub enum ViewerMessage {
 }
 
 /// What the agent says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(
     tag = "type",
     rename_all = "camelCase",

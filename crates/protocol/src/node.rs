@@ -1,12 +1,14 @@
 //! The node as the agent finds it: `GET /v1/node`. Facts only; what is good or bad is said by `hpcclient doctor`.
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "schema")]
 use utoipa::ToSchema;
 
 use crate::ByteString;
 
 /// What can be found out about the node without asking anybody's permission.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeFacts {
     /// The kernel's name and release.
@@ -36,7 +38,8 @@ pub struct NodeFacts {
 }
 
 /// A directory of the node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NodePlace {
     /// What it is for.
@@ -49,7 +52,8 @@ pub struct NodePlace {
 }
 
 /// What a directory is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Purpose {
     /// The user's home.
@@ -63,7 +67,8 @@ pub enum Purpose {
 }
 
 /// A file system.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Disk {
     /// Its type, such as `nfs4`, as the kernel has it.
@@ -82,7 +87,8 @@ pub struct Disk {
 }
 
 /// What a user may keep on a file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
     /// Bytes that are used.
@@ -96,7 +102,8 @@ pub struct Quota {
 }
 
 /// A batch system.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Scheduler {
     /// Its name.

@@ -1,12 +1,14 @@
 //! What can be asked of a run's stored output: a search, a screen, a moment in time.
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "schema")]
 use utoipa::ToSchema;
 
 use crate::{ByteString, StreamName, run::TerminalSize};
 
 /// The answer of `GET /v1/runs/{id}/search`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct SearchResult {
     /// The lines that match, in the order of the stream.
@@ -17,7 +19,8 @@ pub struct SearchResult {
 }
 
 /// One line that matches.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SearchHit {
     /// The stream.
@@ -33,7 +36,8 @@ pub struct SearchHit {
 }
 
 /// The answer of `GET /v1/runs/{id}/screen`: a console as it looks at an offset.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Screen {
     /// The terminal's size there.

@@ -11,12 +11,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "schema")]
 use utoipa::ToSchema;
 
 use crate::{ApiError, ByteString, ErrorCode, RunId, SessionId};
 
 /// What to run, as a client asks for it with `PUT /v1/runs/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RunSpec {
     /// The command.
@@ -112,7 +114,8 @@ impl RunSpec {
 }
 
 /// The command itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Command {
     /// A line for the shell: the session's, else a fresh login shell.
@@ -140,7 +143,8 @@ impl Command {
 }
 
 /// Where a run's stdin comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum StdinMode {
     /// From `/dev/null`.
@@ -151,7 +155,8 @@ pub enum StdinMode {
 }
 
 /// A terminal's size in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TerminalSize {
     /// Columns.
@@ -161,7 +166,8 @@ pub struct TerminalSize {
 }
 
 /// A run as the agent knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Run {
     /// Its id.
@@ -217,7 +223,8 @@ pub struct Run {
 }
 
 /// Where a run is in its life; the module draws the arrows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum RunState {
     /// Waiting for the session's shell.
@@ -244,7 +251,8 @@ impl RunState {
 }
 
 /// The sizes of a run's streams, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct StreamSizes {
     /// stdout.
@@ -256,7 +264,8 @@ pub struct StreamSizes {
 }
 
 /// The answer of `GET /v1/runs`: newest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RunList {
     /// A page of runs.
@@ -267,7 +276,8 @@ pub struct RunList {
 }
 
 /// The body of `PATCH /v1/runs/{id}`: what the user notes on a run. What is left out stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RunMarks {
     /// What it shall be called, at most 80 characters; an empty name takes the name away.
@@ -279,7 +289,8 @@ pub struct RunMarks {
 }
 
 /// The body of `POST /v1/runs/{id}/signal`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SignalRequest {
     /// The signal's name without `SIG`: `INT`, `TERM`, `KILL`, `HUP`, `QUIT`, `USR1`, `USR2`,
@@ -288,7 +299,8 @@ pub struct SignalRequest {
 }
 
 /// The answer of `POST /v1/runs/{id}/stdin`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct StdinAck {
     /// The highest sequence number of this writer that has been taken.

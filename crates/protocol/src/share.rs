@@ -6,17 +6,17 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "schema")]
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{ByteString, IdError, RunId, StreamName, live::Access};
 
 /// Names one share; made by the client, so that a retry shares once.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(transparent)]
-#[schema(value_type = String, format = "uuid")]
+#[cfg_attr(feature = "schema", schema(value_type = String, format = "uuid"))]
 pub struct ShareId(Uuid);
 
 impl ShareId {
@@ -42,7 +42,8 @@ impl FromStr for ShareId {
 }
 
 /// What is shared. It never becomes more than it was when it was shared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum SharedObject {
     /// A run or a console.
@@ -61,7 +62,8 @@ pub enum SharedObject {
 }
 
 /// The body of `PUT /v1/shares/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ShareSpec {
     /// What.
@@ -76,7 +78,8 @@ pub struct ShareSpec {
 }
 
 /// A share.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Share {
     /// Its id.
@@ -92,7 +95,8 @@ pub struct Share {
 }
 
 /// The answer of `GET /v1/shares`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ShareList {
     /// What this user shares, newest first.
@@ -105,7 +109,8 @@ pub struct ShareList {
 }
 
 /// One thing that a guest did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
     /// When, in milliseconds since 1970.
@@ -123,7 +128,8 @@ pub struct AuditEntry {
 }
 
 /// The answer of `GET /v1/audit`: newest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct AuditList {
     /// What guests did.

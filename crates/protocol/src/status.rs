@@ -1,12 +1,14 @@
 //! What the agent says of itself: `GET /v1/status`, and the line `hpcagent serve --detach` prints.
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "schema")]
 use utoipa::ToSchema;
 
 use crate::ByteString;
 
 /// Who answers on the agent's socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentHello {
     /// Its release.
@@ -27,7 +29,8 @@ pub struct AgentHello {
 }
 
 /// The agent's state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
     /// Who it is.
@@ -66,7 +69,8 @@ pub struct AgentStatus {
 }
 
 /// The body of `POST /v1/stop`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct StopRequest {
     /// Whether sessions and live runs are ended too; without it they go on.

@@ -6,6 +6,7 @@ use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+#[cfg(feature = "schema")]
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type},
@@ -94,6 +95,7 @@ enum Wire {
     Bytes(Base64),
 }
 
+#[cfg(feature = "schema")]
 impl PartialSchema for ByteString {
     fn schema() -> RefOr<Schema> {
         let bytes = ObjectBuilder::new()
@@ -107,6 +109,7 @@ impl PartialSchema for ByteString {
     }
 }
 
+#[cfg(feature = "schema")]
 impl ToSchema for ByteString {
     fn name() -> std::borrow::Cow<'static, str> {
         "ByteString".into()

@@ -16,6 +16,7 @@ use super::{
     door::Door,
     guard, proxy,
     server::{self, Shared, Site},
+    unpack,
 };
 
 /// A page's listener.
@@ -59,7 +60,9 @@ impl Site for Page {
         let is_ui = path == "/" || path.starts_with("/assets/");
         if is_ui && reads && !guard::is_websocket(request.headers()) {
             let target = path.to_owned();
-            return proxy::pass(&self.cluster, &target, request, &self.shared).await;
+            let asked = request.headers().clone();
+            let answer = proxy::pass(&self.cluster, &target, request, &self.shared).await?;
+            return unpack::for_browser(&asked, answer).await;
         }
         if path == "/page-token" && *request.method() == Method::POST {
             return Ok(json(&self.door.exchange(request.into_body()).await?));

@@ -1,6 +1,23 @@
 // Generated from docs/openapi.json by `npm run gen`. Do not edit.
 
 export interface paths {
+  '/v1/audit': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** What guests did with what this user shares, newest first. */
+    get: operations['listAudit'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   '/v1/events': {
     parameters: {
       query?: never;
@@ -123,6 +140,23 @@ export interface paths {
     patch: operations['markRun'];
     trace?: never;
   };
+  '/v1/runs/{id}/export': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** What is stored of a run's output now, as a file. */
+    get: operations['exportRun'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   '/v1/runs/{id}/kill': {
     parameters: {
       query?: never;
@@ -151,6 +185,40 @@ export interface paths {
     put?: never;
     /** Changes the size of a run's terminal. */
     post: operations['resizeTerminal'];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/screen': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** What brings a fresh terminal to a console's state, made of the last 4 MiB that it wrote. */
+    get: operations['readScreen'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/runs/{id}/search': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** The lines of a run's stored output that match, found by the node's `grep`. */
+    get: operations['searchRun'];
+    put?: never;
+    post?: never;
     delete?: never;
     options?: never;
     head?: never;
@@ -259,6 +327,23 @@ export interface paths {
     patch?: never;
     trace?: never;
   };
+  '/v1/runs/{id}/viewers': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** Who looks at a run now, in the order in which they came. */
+    get: operations['listViewers'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   '/v1/sessions/{id}': {
     parameters: {
       query?: never;
@@ -271,6 +356,93 @@ export interface paths {
     post?: never;
     /** Ends a session's shell. */
     delete: operations['endSession'];
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/shared/{owner}/file': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A file that another user shares. */
+    get: operations['readSharedFile'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/shared/{owner}/runs/{id}': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A run that another user shares. */
+    get: operations['getSharedRun'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/shared/{owner}/runs/{id}/{part}': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A shared run's `stream`, `stdout`, `stderr`, `tty`, `screen` or `search`, with the query of the route of that name. */
+    get: operations['viewSharedRun'];
+    put?: never;
+    /** A shared run's `stdin`, `signal` (`INT` only) or `resize`, where the share lets this user drive. */
+    post: operations['driveSharedRun'];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/shares': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** What this user shares, and what others share with this user on this node. */
+    get: operations['listShares'];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  '/v1/shares/{id}': {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    /** Shares something, once: the same id with the same spec finds the share that was made before. */
+    put: operations['putShare'];
+    post?: never;
+    /** Takes a share back. Guests who are looking are cut at once. */
+    delete: operations['deleteShare'];
     options?: never;
     head?: never;
     patch?: never;
@@ -462,6 +634,35 @@ export interface components {
       node?: string | null;
       /** @description The id under which the log has more, where a request was logged. */
       requestId?: string | null;
+    };
+    /** @description One thing that a guest did. */
+    AuditEntry: {
+      /** @description What, in words: `opened`, `left`, `typed 12 bytes`, `sent INT`, `read`, `refused: …`. */
+      action: string;
+      /** @description Who: the login name. */
+      guest: string;
+      /** @description What it was about, in one line. */
+      object: string;
+      /** @description By which share. */
+      share: components['schemas']['ShareId'];
+      /**
+       * Format: int64
+       * @description When, in milliseconds since 1970.
+       */
+      tMs: number;
+      /**
+       * Format: int32
+       * @description Who: the kernel's number.
+       */
+      uid: number;
+    };
+    /** @description The answer of `GET /v1/audit`: newest first. */
+    AuditList: {
+      /**
+       * @description What guests did.
+       * @default []
+       */
+      entries: components['schemas']['AuditEntry'][];
     };
     /** @description Text, or bytes that are not UTF-8 in base64. */
     ByteString:
@@ -818,8 +1019,134 @@ export interface components {
       /** @description What its server answered: a version. */
       version?: string | null;
     };
+    /** @description The answer of `GET /v1/runs/{id}/screen`: a console as it looks at an offset. */
+    Screen: {
+      /**
+       * @description What brings a fresh terminal of that size to this state: lines scrolled off, the screen, colours, modes, the
+       *     cursor. It asks the terminal nothing.
+       */
+      data: components['schemas']['ByteString'];
+      /**
+       * Format: int64
+       * @description The offset in the `tty` stream: follow the run from here.
+       */
+      offset: number;
+      /**
+       * Format: int32
+       * @description How many lines lie above the screen in `data`.
+       */
+      scrollback: number;
+      /** @description The terminal's size there. */
+      size: components['schemas']['TerminalSize'];
+    };
+    /** @description One line that matches. */
+    SearchHit: {
+      /**
+       * Format: int64
+       * @description The number of the line among those that are kept, from 1.
+       */
+      line: number;
+      /**
+       * Format: int64
+       * @description The offset of the line's first byte in the stream.
+       */
+      offset: number;
+      /** @description The stream. */
+      stream: components['schemas']['StreamName'];
+      /**
+       * Format: int64
+       * @description When that byte was written, in milliseconds since 1970.
+       */
+      tMs: number;
+      /** @description The line, cut when it is long. */
+      text: components['schemas']['ByteString'];
+    };
+    /** @description The answer of `GET /v1/runs/{id}/search`. */
+    SearchResult: {
+      /**
+       * @description Whether a limit ended the search before the end of the output, and which.
+       * @default null
+       */
+      cut: string | null;
+      /**
+       * @description The lines that match, in the order of the stream.
+       * @default []
+       */
+      hits: components['schemas']['SearchHit'][];
+    };
     /** @description Names one session (a notebook's shell): 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot. */
     SessionId: string;
+    /** @description A share. */
+    Share: {
+      /**
+       * Format: int64
+       * @description When it was shared, in milliseconds since 1970.
+       */
+      createdMs: number;
+      /** @description Its id. */
+      id: components['schemas']['ShareId'];
+      /** @description Who shares: the login name. */
+      owner: string;
+      /** @description What was asked for. A guest sees only their own name among the guests. */
+      spec: components['schemas']['ShareSpec'];
+      /** @description One line that says what it is: the command, the console's name, the file's path. */
+      title: string;
+    };
+    /**
+     * Format: uuid
+     * @description Names one share; made by the client, so that a retry shares once.
+     */
+    ShareId: string;
+    /** @description The answer of `GET /v1/shares`. */
+    ShareList: {
+      /**
+       * @description What this user shares, newest first.
+       * @default []
+       */
+      byMe: components['schemas']['Share'][];
+      /**
+       * @description Why sharing is off here, if it is.
+       * @default null
+       */
+      off: string | null;
+      /**
+       * @description What others share with this user on this node, newest first.
+       * @default []
+       */
+      withMe: components['schemas']['Share'][];
+    };
+    /** @description The body of `PUT /v1/shares/{id}`. */
+    ShareSpec: {
+      /** @description What they may do. A file can only be viewed. */
+      access: components['schemas']['Access'];
+      /**
+       * Format: int64
+       * @description When it ends, in milliseconds since 1970; without it, when it is taken back.
+       */
+      expiresMs?: number | null;
+      /** @description With whom: login names on the cluster, at least one. */
+      guests: string[];
+      /** @description What. */
+      object: components['schemas']['SharedObject'];
+    };
+    /** @description What is shared. It never becomes more than it was when it was shared. */
+    SharedObject:
+      | {
+          /** @description A run or a console. */
+          run: {
+            /** @description The run. */
+            run: components['schemas']['RunId'];
+            /** @description Only these of its streams; all, when empty. */
+            streams?: components['schemas']['StreamName'][];
+          };
+        }
+      | {
+          /** @description One regular file. */
+          file: {
+            /** @description Its absolute path. */
+            path: components['schemas']['ByteString'];
+          };
+        };
     /** @description The body of `POST /v1/runs/{id}/signal`. */
     SignalRequest: {
       /**
@@ -854,6 +1181,11 @@ export interface components {
        */
       endRuns: boolean;
     };
+    /**
+     * @description One of a run's streams.
+     * @enum {string}
+     */
+    StreamName: 'stdout' | 'stderr' | 'tty';
     /** @description The sizes of a run's streams, in bytes. */
     StreamSizes: {
       /**
@@ -985,6 +1317,28 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+  listAudit: {
+    parameters: {
+      query?: {
+        /** @description How many, at most 1000. */
+        limit?: number;
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['AuditList'];
+        };
+      };
+    };
+  };
   followEvents: {
     parameters: {
       query?: never;
@@ -1320,6 +1674,48 @@ export interface operations {
       };
     };
   };
+  exportRun: {
+    parameters: {
+      query?: {
+        /** @description The bytes, text without escape sequences, or an asciicast v2 recording of a console. */
+        as?: 'raw' | 'text' | 'cast';
+        /** @description Which stream; without it all of them in the order of writing. */
+        stream?: components['schemas']['StreamName'];
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
   killRun: {
     parameters: {
       query?: never;
@@ -1380,6 +1776,110 @@ export interface operations {
       };
     };
   };
+  readScreen: {
+    parameters: {
+      query?: {
+        /** @description How many lines above the screen, at most 10000; without it 1000. */
+        lines?: number;
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Screen'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      503: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  searchRun: {
+    parameters: {
+      query: {
+        /** @description An extended regular expression, as `grep -E` has it. */
+        pattern: string;
+        /** @description In which stream; without it in each. */
+        stream?: components['schemas']['StreamName'];
+        /** @description Whether the pattern is plain text. */
+        fixed?: boolean;
+        /** @description Whether small and capital letters are the same. */
+        ignoreCase?: boolean;
+        /** @description How many lines, at most 1000. */
+        limit?: number;
+      };
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['SearchResult'];
+        };
+      };
+      400: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      503: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
   signalRun: {
     parameters: {
       query?: never;
@@ -1418,8 +1918,18 @@ export interface operations {
       query?: {
         /** @description The offset to start at. */
         from?: number;
+        /** @description The offset to end before. */
+        to?: number;
         /** @description Whether to wait for the run's end. */
         follow?: boolean;
+        /** @description End after so many lines. */
+        head?: number;
+        /** @description Start at the last so many lines. */
+        tail?: number;
+        /** @description Start at what was written then, in milliseconds since 1970 by the node's clock. */
+        since?: number;
+        /** @description End with what was written then. */
+        until?: number;
       };
       header?: never;
       path: {
@@ -1435,6 +1945,14 @@ export interface operations {
         };
         content: {
           'application/octet-stream': unknown;
+        };
+      };
+      400: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
         };
       };
       416: {
@@ -1492,8 +2010,18 @@ export interface operations {
       query?: {
         /** @description The offset to start at. */
         from?: number;
+        /** @description The offset to end before. */
+        to?: number;
         /** @description Whether to wait for the run's end. */
         follow?: boolean;
+        /** @description End after so many lines. */
+        head?: number;
+        /** @description Start at the last so many lines. */
+        tail?: number;
+        /** @description Start at what was written then, in milliseconds since 1970 by the node's clock. */
+        since?: number;
+        /** @description End with what was written then. */
+        until?: number;
       };
       header?: never;
       path: {
@@ -1509,6 +2037,14 @@ export interface operations {
         };
         content: {
           'application/octet-stream': unknown;
+        };
+      };
+      400: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
         };
       };
       416: {
@@ -1532,6 +2068,8 @@ export interface operations {
         tty?: number;
         /** @description Whether to wait for the run's end. */
         follow?: boolean;
+        /** @description Start at the last so many lines of each stream, where that is behind its offset. */
+        tail?: number;
       };
       header?: never;
       path: {
@@ -1572,8 +2110,18 @@ export interface operations {
       query?: {
         /** @description The offset to start at. */
         from?: number;
+        /** @description The offset to end before. */
+        to?: number;
         /** @description Whether to wait for the run's end. */
         follow?: boolean;
+        /** @description End after so many lines. */
+        head?: number;
+        /** @description Start at the last so many lines. */
+        tail?: number;
+        /** @description Start at what was written then, in milliseconds since 1970 by the node's clock. */
+        since?: number;
+        /** @description End with what was written then. */
+        until?: number;
       };
       header?: never;
       path: {
@@ -1591,6 +2139,14 @@ export interface operations {
           'application/octet-stream': unknown;
         };
       };
+      400: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
       416: {
         headers: {
           [name: string]: unknown;
@@ -1601,7 +2157,307 @@ export interface operations {
       };
     };
   };
+  listViewers: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Viewer'][];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
   endSession: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      204: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  readSharedFile: {
+    parameters: {
+      query: {
+        /** @description Its absolute path, percent-encoded bytes. */
+        path: string;
+      };
+      header?: never;
+      path: {
+        owner: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The file. */
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      /** @description The asked range. */
+      206: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/octet-stream': unknown;
+        };
+      };
+      default: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  getSharedRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        owner: string;
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Run'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      503: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  viewSharedRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        owner: string;
+        id: string;
+        part: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      503: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  driveSharedRun: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        owner: string;
+        id: string;
+        part: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      204: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      503: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  listShares: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ShareList'];
+        };
+      };
+    };
+  };
+  putShare: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        id: string;
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        'application/json': components['schemas']['ShareSpec'];
+      };
+    };
+    responses: {
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Share'];
+        };
+      };
+      201: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['Share'];
+        };
+      };
+      400: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      403: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      404: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+      409: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          'application/json': components['schemas']['ApiError'];
+        };
+      };
+    };
+  };
+  deleteShare: {
     parameters: {
       query?: never;
       header?: never;
