@@ -38,10 +38,7 @@ function watch(page) {
   return seen;
 }
 
-// An agent of this release without screens or viewers answers 404, which the page knows how to live with.
-const isOurs = (url) => !/\/(screen|viewers)(\?|$)/.test(url);
-
-await scene({ width: 900, height: 600, isOurs }, async (page) => {
+await scene({ width: 900, height: 600 }, async (page) => {
   const seen = watch(page);
   await page.goto(process.env.PAGE);
   const rows = page.locator('.xterm-rows:visible').first();

@@ -12,10 +12,7 @@ const shared = (id, owner, object, title, access) => {
   return { id, owner, title, createdMs: NOW, spec: { object, guests: ['me'], access, expiresMs: NOW + 7_200_000 } };
 };
 
-// An agent of this release without screens or viewers answers 404, which the page knows how to live with.
-const isOurs = (url) => !/\/(screen|viewers)(\?|$)/.test(url);
-
-await scene({ width: 900, height: 600, isOurs }, async (page, context) => {
+await scene({ width: 900, height: 600 }, async (page, context) => {
   await context.grantPermissions(['clipboard-read', 'clipboard-write']);
   const given = [];
   const answer = (route, value) => route.fulfill({ status: 200, contentType: 'application/json', body: JSON.stringify(value) });

@@ -31,48 +31,14 @@ export type AgentStatus = Schemas['AgentStatus'];
 export type Access = Schemas['Access'];
 export type Viewer = Schemas['Viewer'];
 
-// By hand until the description has their routes: `crates/protocol/src/{run,output,share}.rs`.
-export interface RunMarks {
-  name?: string;
-  pinned?: boolean;
-}
-export interface SearchHit {
-  stream: StreamName;
-  line: number;
-  offset: number;
-  tMs: number;
-  text: ByteString;
-}
-export interface SearchResult {
-  hits: SearchHit[];
-  cut?: string;
-}
-export interface Screen {
-  size: TerminalSize;
-  offset: number;
-  data: ByteString;
-  scrollback: number;
-}
-export type SharedObject =
-  { run: { run: string; streams?: StreamName[] } } | { file: { path: ByteString } };
-export interface ShareSpec {
-  object: SharedObject;
-  guests: string[];
-  access: Access;
-  expiresMs?: number;
-}
-export interface Share {
-  id: string;
-  owner: string;
-  spec: ShareSpec;
-  title: string;
-  createdMs: number;
-}
-export interface ShareList {
-  byMe: Share[];
-  withMe: Share[];
-  off?: string;
-}
+export type RunMarks = Partial<WithoutNull<Schemas['RunMarks']>>;
+export type SearchHit = Schemas['SearchHit'];
+export type SearchResult = Omit<WithoutNull<Schemas['SearchResult']>, 'cut'> & { cut?: string };
+export type Screen = Schemas['Screen'];
+export type SharedObject = Schemas['SharedObject'];
+export type ShareSpec = WithoutNull<Schemas['ShareSpec']>;
+export type Share = WithoutNull<Schemas['Share']>;
+export type ShareList = Omit<WithoutNull<Schemas['ShareList']>, 'off'> & { off?: string };
 
 /** `offline` is this page's own word for "nobody answered". */
 export type ErrorCode = Schemas['ErrorCode'] | 'offline';
