@@ -122,6 +122,28 @@ impl Runs {
 
     /// Settles the runs of a shim whose connection ended, or finds the shim again.
     pub(super) async fn bury(&self, link: &Link) {
+        let mut pause = CUT_PAUSE;
+        while self.settle_runs_of(link).await {
+            // A shim closes its connection a moment before it is gone, and one that lives listens.
+            if self.find_again(link).await {
+                return;
+            }
+            if self
+                .0
+                .stopping
+                .run_until_cancelled(sleep(pause))
+                .await
+                .is_none()
+            {
+                return;
+            }
+            pause = (2 * pause).min(MAX_CUT_PAUSE);
+        }
+        self.drop_link(link);
+    }
+
+    /// Settles the runs of a shim whose connection ended; says whether one is kept by a shim that lives.
+    async fn settle_runs_of(&self, link: &Link) -> bool {
         let of_link = |live: &&Arc<LiveRun>| live.link().is_some_and(|known| known.is(link));
         let left: Vec<_> = lock(&self.0.live)
             .values()
@@ -160,10 +182,7 @@ impl Runs {
                 }
             }
         }
-        let is_found = is_kept && self.find_again(link).await;
-        if !is_found {
-            self.drop_link(link);
-        }
+        is_kept
     }
 
     /// Connects to a shim again that lives and whose connection was cut.
@@ -299,3 +318,5 @@ const DYING_LOOKS: u32 = 10;
 const DYING_LOOK: Duration = Duration::from_millis(20);
 
 const CUT_PAUSE: Duration = Duration::from_millis(100);
+
+const MAX_CUT_PAUSE: Duration = Duration::from_secs(10);

@@ -109,7 +109,8 @@ impl RunDir {
         let wants_size = ahead.contains(&StreamName::Tty);
         let mut place = None;
         while let Some((at, entry)) = records.next()? {
-            if entry.kind != Kind::Resize && entry.offset <= offset(&entry.stream) {
+            // A gap is noted when its bytes go, long after those behind it were written.
+            if entry.kind == Kind::Data && entry.offset <= offset(&entry.stream) {
                 ahead.retain(|stream| *stream != entry.stream);
             }
             if ahead.is_empty() {

@@ -2,6 +2,7 @@
 //!
 //! Called by `http` before it makes a reader. It blocks on the file system. Memory is one piece of a stream, whatever
 //! the lengths of lines.
+//! A gap is noted when its bytes go, out of the order of the stream: that they are gone is seen by the missing file.
 //! Invariants: the last lines are looked for from the end backwards, and never beyond bytes that are gone; times are
 //! those of the index, which a clock that was set can make run backwards: what counts is the first record that fits.
 
@@ -28,14 +29,14 @@ impl RunDir {
         // The offset down to which everything was looked at, and how many line ends there were.
         let (mut at, mut found, mut last) = (None, 0, end);
         while let Some((_, entry)) = records.next()? {
-            if entry.stream != stream || entry.kind == Kind::Resize || entry.offset >= end {
+            if entry.stream != stream || entry.kind != Kind::Data || entry.offset >= end {
                 continue;
             }
             let mut to = entry.end().min(end);
             if at.is_none() {
                 last = to;
             }
-            if entry.kind == Kind::Gap || at.is_some_and(|at| at != to) || lines == 0 {
+            if at.is_some_and(|at| at != to) || lines == 0 {
                 return Ok(at.unwrap_or(to));
             }
             while to > entry.offset {
@@ -75,7 +76,7 @@ impl RunDir {
         let mut records = Cursor::new(self.path(), 0);
         let (mut from, mut end) = (since.is_none().then_some(0), 0);
         while let Some(entry) = records.next()? {
-            if entry.stream != stream || entry.kind == Kind::Resize {
+            if entry.stream != stream || entry.kind != Kind::Data {
                 continue;
             }
             let ms = entry.t_ns / 1_000_000;
@@ -107,7 +108,7 @@ impl RunDir {
         while ahead.peek().is_some()
             && let Some(entry) = records.next()?
         {
-            if entry.stream != stream || entry.kind == Kind::Resize {
+            if entry.stream != stream || entry.kind != Kind::Data {
                 continue;
             }
             while ahead.next_if(|offset| holds(&entry, **offset)).is_some() {
