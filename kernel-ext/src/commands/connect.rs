@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use hpcclient_client::ClientError;
+
 use super::{
     ClusterArgument,
     login::{self, Answers},
@@ -18,8 +20,16 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
-    let bridge = login::bridge().await?;
-    let status = login::connect(&bridge, &args.cluster.cluster, Answers::TerminalOrStdin).await?;
+    let cluster = &args.cluster.cluster;
+    let connect = async || {
+        let bridge = login::bridge().await?;
+        login::connect(&bridge, cluster, Answers::TerminalOrStdin).await
+    };
+    let status = match connect().await {
+        // A bridge that is just dying is still named where bridges are looked for.
+        Err(ClientError::Transport { source, .. }) if source.is_connect() => connect().await?,
+        status => status?,
+    };
     let mut out = std::io::stdout().lock();
     if args.json {
         serde_json::to_writer(&mut out, &status)?;
