@@ -57,16 +57,10 @@ class ControlMaster:
             "IdentityFile": PLACE["key"],
             "IdentitiesOnly": "yes",
         }
-        pairs = [
-            part
-            for name, value in options.items()
-            for part in ("-o", f"{name}={value}")
-        ]
+        pairs = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
         self.ssh = ["ssh", "-F", "none", "-p", str(port), *pairs]
         self.target = target
-        self.master = subprocess.Popen(
-            [*self.ssh, "-M", "-N", target], stderr=subprocess.DEVNULL
-        )
+        self.master = subprocess.Popen([*self.ssh, "-M", "-N", target], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         check = [*self.ssh, "-O", "check", target]
         while (
@@ -151,9 +145,7 @@ def measure(port, cluster, calls):
     methods = [make(port, cluster) for make in METHODS]
     times = {label: {method.name: [] for method in methods} for label in COMMANDS}
     for label, command in COMMANDS.items():
-        expected = subprocess.run(
-            command, check=True, shell=True, capture_output=True
-        ).stdout
+        expected = subprocess.run(command, check=True, shell=True, capture_output=True).stdout
         for number in range(ROUNDS):
             turn = number % len(methods)
             for method in methods[turn:] + methods[:turn]:
@@ -189,9 +181,7 @@ def throughput(cluster):
 def show(title, times):
     print(f"\n{title}")
     print(f"{'':22}" + "".join(f"{label:>12}{'ratio':>8}" for label in times))
-    ours = {
-        label: statistics.median(each["hpcclient"]) for label, each in times.items()
-    }
+    ours = {label: statistics.median(each["hpcclient"]) for label, each in times.items()}
     for make in METHODS:
         line = f"{make.name:22}"
         for label, each in times.items():

@@ -241,7 +241,8 @@ class Handler(BaseHTTPRequestHandler):
             run.signals.append(json.loads(body)["signal"])
         elif what == "kill":
             run.signals.append("KILL!")
-            run.end(137, "KILL")
+            if not run.ended:
+                run.end(137, "KILL")
         elif what == "stdin":
             return self.stdin(run, query, body)
         return self.answer(run.info())

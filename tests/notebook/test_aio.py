@@ -9,6 +9,7 @@ import time
 import pytest
 
 import hpcclient
+from hpcclient import _watch
 
 
 def test_many_calls_wait_together_without_a_thread_each(fake, rpc):
@@ -76,9 +77,38 @@ def test_a_cancelled_call_interrupts_its_command(fake, rpc):
 
     fake.behave = lambda run: None
     asyncio.run(main())
-    (run,) = fake.runs.values()
+    (run,), deadline = fake.runs.values(), time.monotonic() + 5
     assert run.signals == ["INT"]
+    assert rpc._open_runs == {run.id}  # Its shell is not ended while it goes on.
     run.end()
+    while rpc._open_runs:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_login_that_needs_a_person_is_asked_for(fake, rpc, monkeypatch):
+    fake.behave = lambda run: None
+    prompt = {"type": "prompt", "kind": "password", "text": "Password:", "echo": False}
+    failed = {"type": "failed", "error": {"code": "authFailed", "message": "no answer"}}
+    monkeypatch.setattr("getpass.getpass", lambda _: "secret")
+
+    async def main():
+        runs = [await rpc.aio.start("x") for _ in range(3)]
+        fake.events, fake.connected = [{**prompt, "id": "quiet"}, failed], False
+        fake.cut_events()
+        watch, deadline = _watch.watcher("unit"), time.monotonic() + 10
+        while not watch.needs_login:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        for run in runs:
+            fake.runs[run.id].end(0)
+        connected = {"type": "connected", "cluster": {"name": "unit"}}
+        fake.events = [{**prompt, "id": "asked"}, connected]
+        return await asyncio.wait_for(asyncio.gather(*(run.wait() for run in runs)), 20)
+
+    assert all(asyncio.run(main()))
+    assert fake.answers == {"quiet": None, "asked": "secret"}
+    assert len(fake.seen("POST", "/connect")) == 2
 
 
 def test_an_error_is_the_callers(fake, rpc):

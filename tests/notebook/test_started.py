@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import io
+import random
 import re
 import signal
 import threading
@@ -12,7 +14,9 @@ import time
 import pytest
 
 import hpcclient
-from hpcclient import _stdin, _watch
+from hpcclient import _stdin, _text, _watch
+from hpcclient._errors import from_wire
+from hpcclient._shares import Share
 
 
 def echo(run):
@@ -73,6 +77,108 @@ def test_what_does_not_come_is_an_error_that_keeps_what_came(fake, rpc):
     assert (r.read(), r.readline(), list(r)) == ("", "", [])
     with pytest.raises(TypeError, match="a str"):
         r.expect(b"bytes")
+
+
+def test_what_is_searched_for_hides_nothing_from_another_search(fake, rpc):
+    fake.behave = lambda run: run.write(1, b"one\ntwo\n$ ")
+    r = rpc.start(["x"])
+    with pytest.raises(hpcclient.HpcTimeout):
+        r.expect("never", timeout=0.2)
+    assert r.readline() == "one\n"
+    with pytest.raises(hpcclient.HpcTimeout):
+        r.expect("never", timeout=0.1)
+    assert r.expect("$ ", 5) == "two\n$ "
+    fake.runs[r.id].write(1, b"three\n")
+    assert r.readline() == "three\n"
+
+
+def test_pieces_and_searches_in_any_order_are_one_text(monkeypatch):
+    monkeypatch.setattr(_text, "_BLOCK", 4)
+    for seed in range(300):
+        dice, buffer, left = random.Random(seed), _text.TextBuffer(), ""
+        for _ in range(60):
+            act = dice.randrange(6)
+            if act < 3:
+                piece = "".join(dice.choices("ab\né", k=dice.randrange(9)))
+                buffer.feed(1, piece.encode())
+                left += piece
+                continue
+            if act == 3:
+                end, found = left.find("\n") + 1, buffer.line()
+            elif act == 4:
+                sought = dice.choice(["a\nb", "bb", "é"])
+                at, found = left.find(sought), buffer.match(sought)
+                end = at + len(sought) if at >= 0 else 0
+            else:
+                hit, found = re.search("a+b", left), buffer.match(re.compile("a+b"))
+                end = hit.end() if hit else 0
+            assert found == (left[:end] if end else None), seed
+            left = left[end:]
+        assert buffer.peek() == left
+
+
+def test_a_line_without_an_end_is_not_collected_for_ever(fake, rpc, monkeypatch):
+    monkeypatch.setattr(_text, "_MOST", 1000)
+    fake.behave = lambda run: run.write(1, b"x" * 2000)
+    r = rpc.start("x")
+    with pytest.raises(hpcclient.HpcError, match="the end of a line is not in the next"):
+        r.readline()
+    assert r.read_some() == "x" * 2000
+
+
+def test_an_interrupt_while_bytes_are_taken_is_not_lost(fake, rpc):
+    fake.behave = lambda run: run.write(1, b"one\n")
+    r = rpc.start("x")
+    follower = r._reader._follower
+    take = follower._take
+
+    def interrupted(stream, data):
+        take(stream, data)
+        signal.raise_signal(signal.SIGINT)
+
+    follower._take = interrupted
+    with pytest.raises(hpcclient.Interrupted, match="goes on"):
+        r.readline()
+    follower._take = take
+    assert r.readline() == "one\n"
+    fake.runs[r.id].write(1, b"two\n")
+    assert r.readline() == "two\n"
+
+
+def test_what_fails_after_the_start_does_not_lose_the_run(fake, rpc, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise from_wire({"code": "conflict", "message": "refused"})
+
+    monkeypatch.setattr(hpcclient.Started, "rename", refuse)
+    monkeypatch.setattr(_stdin.Writer, "write", refuse)
+    r = rpc.start(["true"], stdin="x", name="the name")
+    assert r.result(5).ok
+    assert "it could not be given its name: refused" in capsys.readouterr().err
+    assert asyncio.run(rpc.aio.execute("true", stdin="x")).ok
+
+
+def test_what_has_ended_is_not_cancelled(fake, rpc):
+    fake.behave, fake.mute = nothing, True
+    r = rpc.start("x")
+    fake.runs[r.id].end(3)
+    assert not r.cancel()
+    assert (r.cancelled(), r.result(1).returncode) == (False, 3)
+
+
+def test_typing_into_what_is_shared_goes_out_once(fake, rpc):
+    fake.behave, main = nothing, threading.get_ident()
+    r = rpc.start("cat")
+    content = {"object": {"run": {"run": r.id}}, "guests": ["bob"], "access": "drive"}
+    shared = Share("unit", {"id": "s", "owner": "me", "title": "", "spec": content}, is_mine=True)
+    fake.cut_stdin = 1
+    shared.write("one ")
+    fake.refuse = [(503, "unavailable")] * 1000
+    threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        shared.write("two ")
+    fake.refuse = []
+    shared.write("three")
+    assert fake.runs[r.id].stdin == b"one two three"
 
 
 def test_lines_are_lines_however_they_come(fake, rpc):
@@ -152,6 +258,8 @@ def test_the_nodes_own_time_limit_is_a_timeout(fake, rpc):
     with pytest.raises(hpcclient.HpcTimeout, match="longer than 2 s"):
         r.result(5)
     assert isinstance(r.exception(), hpcclient.HpcTimeout)
+    with pytest.raises(hpcclient.HpcTimeout, match="longer than 2 s"):
+        rpc.runs[-1].result()
     # The laptop slept: the node has ended it, and the call says so.
     with pytest.raises(hpcclient.HpcTimeout, match=r"longer than 2\.5 s") as caught:
         rpc.execute("sleep 100", timeout=2.5)
@@ -193,6 +301,23 @@ def test_a_login_that_needs_a_person_is_asked_for_where_one_waits(fake, rpc, mon
     monkeypatch.setattr("getpass.getpass", lambda _: "secret")
     assert r.result(20).ok
     assert fake.answers["2"] == "secret"
+
+
+def test_a_node_that_is_away_needs_no_person(fake, rpc):
+    fake.behave = nothing
+    away = {"code": "connectFailed", "message": "no route"}
+    fake.events = [{"type": "failed", "error": away}]
+    r = rpc.start("x")
+    fake.connected = False
+    fake.cut_events()
+    deadline = time.monotonic() + 10
+    while len(fake.seen("POST", "/connect")) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not _watch.watcher("unit").needs_login
+    fake.runs[r.id].end(0)
+    fake.events = [{"type": "connected", "cluster": {"name": "unit"}}]
+    assert r.result(20).ok
 
 
 def test_a_file_goes_to_stdin_whole(fake, rpc, monkeypatch, tmp_path):
@@ -244,6 +369,7 @@ def test_typing_to_a_command_while_it_shows(fake, rpc, capsys):
 
     result = rpc.execute("python -i", stdin=ask)
     assert result.stdout == "<one>\n<two>\n"
+    assert not rpc._open_runs
     assert capsys.readouterr().out == "<one>\n<two>\n"
     assert fake.runs[result.id].spec["command"] == {"shell": "python -i"}
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ._aio_stream import AsyncReader
 from ._started import Started
-from ._wire import new_id, to_bytes, to_wire
+from ._watch import watcher
+from ._wire import new_id, to_wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -76,14 +77,14 @@ class Aio:
 
         def begin() -> None:
             nonlocal is_there
-            run._begin(spec)
+            self._rpc._begin(run, spec)
             with lock:
                 is_there = True
                 give_up = is_cancelled
             if give_up:
                 run._interrupt()
             elif stdin:
-                run._writer.write(to_bytes(stdin), eof=True)
+                run._feed(stdin)
 
         try:
             await asyncio.to_thread(begin)
@@ -167,6 +168,10 @@ async def _end_of(run: Started) -> Result:
             loop.call_soon_threadsafe(tell)
 
     run.add_done_callback(on_end)
-    await ended
+    watch = watcher(run.cluster)
+    while not ended.done():
+        await asyncio.wait({ended}, timeout=1)
+        if watch.needs_login and not ended.done():
+            await asyncio.to_thread(watch.log_in)
     result = run.result()
     return await asyncio.to_thread(result.load)

@@ -44,7 +44,17 @@ class AsyncReader:
 
     async def all(self) -> str:
         """Returns everything up to the end."""
-        return await self._wait(lambda: self._buffer.take() if self._buffer.over else None)
+        pieces: list[str] = []
+
+        def take() -> str | None:
+            pieces.append(self._buffer.take())
+            return "".join(pieces) if self._buffer.over else None
+
+        try:
+            return await self._wait(take)
+        except BaseException:
+            self._buffer.put_back("".join(pieces))
+            raise
 
     async def match(self, sought: Sought, timeout: float | None) -> str:
         """Returns the text up to and with the first match."""

@@ -94,7 +94,8 @@ class _Shower:
             self._run._follow(None)
         except HpcError as error:
             self.error = error
-        with self._lock:
-            self.over.set()
-            if self._asker == threading.main_thread().ident:
-                signal.pthread_kill(self._asker, signal.SIGINT)
+        finally:
+            with self._lock:
+                self.over.set()
+                if self._asker == threading.main_thread().ident:
+                    signal.pthread_kill(self._asker, signal.SIGINT)

@@ -90,6 +90,9 @@ class Follower:
         try:
             with Interrupts() as interrupts:
                 self._step(interrupts)
+            if interrupts.pending:  # It came while bytes were taken; they stay.
+                self._drop()
+                self._interrupted()
         finally:
             self._until = None
             if self.ended or self._lost_at == 0:

@@ -20,6 +20,7 @@ from ._result import Result
 from ._run import Run
 from ._runs import Runs
 from ._shares import Shares
+from ._show import note
 from ._started import Started
 from ._wire import Text, new_id, quote, to_bytes, to_wire
 
@@ -155,9 +156,12 @@ class Rpc:
         self._use()
         run = Started(self.cluster, new_id())._begin(spec)
         if name:
-            run.rename(name)
+            try:
+                run.rename(name)
+            except HpcError as error:  # It goes on, and is not to be lost for that.
+                note(f"it could not be given its name: {error}")
         if isinstance(stdin, (str, bytes)):
-            run._writer.write(to_bytes(stdin), eof=True)
+            run._feed(stdin)
         return run.show() if show else run
 
     def command(self, name: str) -> Callable[..., Result]:
@@ -252,7 +256,9 @@ class Rpc:
     ) -> Result:
         self._use()
         if callable(stdin):
-            return Started(self.cluster, new_id())._begin({**spec, "stdin": "open"}).interact(stdin)
+            started = Started(self.cluster, new_id())
+            self._begin(started, {**spec, "stdin": "open"})
+            return started.interact(stdin)
         fed = to_bytes(stdin or b"")
         spec["stdin"] = "open" if fed else "closed"
         run = Run(self.cluster, new_id())
@@ -262,6 +268,16 @@ class Rpc:
         finally:
             if not run._goes_on:
                 self._open_runs.discard(run.id)
+
+    def _begin(self, run: Started, spec: dict[str, Any]) -> None:
+        """Starts a run whose shell is not ended while it goes on."""
+        self._open_runs.add(run.id)
+        run.add_done_callback(lambda _: self._open_runs.discard(run.id))
+        try:
+            run._begin(spec)
+        except HpcError:
+            self._open_runs.discard(run.id)
+            raise
 
     def _end_session(self) -> None:
         """Ends the shell when the process exits, unless a command in it was left running."""

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from . import _connect, _http, _store
 from ._errors import HpcError, Interrupted, Unavailable
 from ._follow import Follower, run_path
-from ._result import KEEP_BYTES, Result, late
+from ._result import FINAL, KEEP_BYTES, Result, late
 from ._show import Screen, display, is_kernel
 from ._stdin import Feeder, Writer
 from ._store import Hits, When
@@ -56,15 +56,22 @@ class Run:
         return Started._found(self)
 
     def result(self, timeout: float | None = None) -> Result:
-        """Waits for its end, at most `timeout` seconds, and returns how it ended."""
+        """Waits for its end, at most `timeout` seconds, and returns how it ended.
+
+        A command that took longer than its own limit is an `HpcTimeout`.
+        """
         info = self.info
-        if info["state"] in ("exited", "lost"):
-            return Result(self, info)
+        if info["state"] in FINAL:
+            result = Result(self, info)
+            too_late = result._late()
+            if too_late:
+                raise too_late
+            return result
         return self.future().result(timeout)
 
     def kill(self) -> None:
         """Ends every process of the run at once."""
-        _http.get_json("POST", f"{self._path}/kill")
+        self._kill()
 
     def signal(self, name: str = "INT") -> None:
         """Sends a signal to the command: `INT`, `TERM`, `HUP`, `USR1`, …"""
@@ -95,6 +102,7 @@ class Run:
         for each in Shares(self.cluster).by_me:
             if each.run_id == self.id:
                 each.revoke()
+
     def rerun(self) -> Started:
         """Starts the same command again, with the same directory, environment and limits.
 
@@ -205,6 +213,11 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.id} on {self.cluster}>"
+
+    def _kill(self) -> dict[str, Any]:
+        """Kills it, unless it has ended; returns what it is then."""
+        info: dict[str, Any] = _http.get_json("POST", f"{self._path}/kill")
+        return info
 
     def _mark(self, marks: dict[str, Any]) -> None:
         _http.get_json("PATCH", self._path, marks)

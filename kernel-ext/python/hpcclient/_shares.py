@@ -1,7 +1,7 @@
 """Shares: what this user shows to other users of the cluster, and what they show to this user.
 
 Called by `_rpc` and `_run`. Invariants: a share has one id from the first attempt on, so no retry
-shares twice; what a piece of stdin is called does not change when it is sent again.
+shares twice.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from . import _connect, _http
 from ._errors import HpcError
 from ._result import Result
 from ._run import Run
+from ._stdin import Writer
 from ._wire import Text, from_wire, new_id, to_bytes, to_wire
-
-_TRIES = 5
 
 
 class Share:
@@ -40,7 +39,7 @@ class Share:
         self._wire_path = path
         ends = spec.get("expiresMs")
         self.expires: float | None = None if ends is None else ends / 1000
-        self._writer, self._seq = new_id(), 0
+        self._writer: Writer | None = None
 
     @property
     def run(self) -> Run:
@@ -55,16 +54,9 @@ class Share:
 
     def write(self, data: str | bytes) -> None:
         """Types into the run; needs a share to drive."""
-        path = f"{self.run._path}/stdin?writer={self._writer}&seq={self._seq + 1}"
-        for left in reversed(range(_TRIES)):
-            try:
-                _http.get_json("POST", path, to_bytes(data))
-                break
-            except HpcError as error:
-                if error.code != "unavailable" or not left:
-                    raise
-                time.sleep(0.2)
-        self._seq += 1
+        if self._writer is None:
+            self._writer = Writer(self.cluster, self.run._path)
+        self._writer.write(to_bytes(data))
 
     def read(self) -> bytes:
         """Returns the bytes of the file that is shared."""

@@ -116,8 +116,7 @@ class Started(Run, Future):
                 left = _SLICE if until is None else min(_SLICE, until - time.monotonic())
                 if left <= 0:
                     raise futures.TimeoutError(f"{self!r} goes on after {timeout} s")
-                if watcher(self.cluster).needs_login:
-                    _connect.connect(self.cluster)
+                watcher(self.cluster).log_in()
                 futures.wait([self], left)
         except KeyboardInterrupt:
             raise Interrupted(f"the command goes on; runs[{self.id!r}]") from None
@@ -133,11 +132,16 @@ class Started(Run, Future):
             return self.cancelled()
         self._cancelling = True  # Its end may be told before the kill is answered.
         try:
-            self.kill()
+            info = self._kill()
         except BaseException:
             self._cancelling = False
+            if self._seen.get("state") in FINAL:
+                self._settle(self._seen)
             raise
-        self._settle_cancelled()
+        self._cancelling = False
+        if not self._ended_by_itself(info):
+            self._settle_cancelled()
+        self._settle(info)
         return self.cancelled()
 
     def show(self) -> Started:
@@ -200,13 +204,20 @@ class Started(Run, Future):
             time.sleep(pause)
             pause = min(2.0, pause * 2)
 
+    def _feed(self, stdin: str | bytes) -> None:
+        """Writes all that its stdin gets; one that reads none of it, or is over, is no error."""
+        try:
+            self._writer.write(to_bytes(stdin), eof=True)
+        except HpcError as error:
+            if error.code != "conflict":
+                raise
+
     def _settle(self, info: dict[str, Any]) -> bool:
         """Takes what is told of it; returns whether that was its end."""
         self._seen = info
         if info["state"] not in FINAL:
             return self.done()
-        if self._cancelling:
-            self._settle_cancelled()
+        if self._cancelling:  # What the kill finds decides; it settles this.
             return True
         result = Result(self, info)
         too_late = result._late()
@@ -216,6 +227,12 @@ class Started(Run, Future):
             else:
                 self.set_result(result)
         return True
+
+    def _ended_by_itself(self, info: dict[str, Any]) -> bool:
+        """Whether a kill found it over: ended without one, or by its own time limit."""
+        if info["state"] != "exited":
+            return False
+        return info.get("signal") != "KILL" or Result(self, info)._late() is not None
 
     def _settle_cancelled(self) -> None:
         with self._settling:

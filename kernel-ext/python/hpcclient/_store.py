@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Union
 
 from . import _http
 from ._errors import Unavailable
-from ._wire import from_wire
+from ._wire import from_wire, new_id
 
 When = Union[datetime, int, float]
 
@@ -61,7 +61,7 @@ def body(path: str) -> bytes:
 
 def download(path: str, to: str | os.PathLike[str]) -> None:
     """Writes an answer to a file, which is there only when it is whole."""
-    part = f"{os.fspath(to)}.part"
+    part = f"{os.fspath(to)}.{new_id()}.part"  # Another download of the same file has its own.
     try:
         answer = _http.request("GET", path)
         try:

@@ -25,6 +25,8 @@ _SILENCE = 60.0
 _FEW = 8
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
+_LONGEST_LOGIN_PAUSE = 30.0  # A login node must not be asked every second for hours.
+_PASSING = ("unavailable", "connectFailed", "agentFailed")
 
 _watchers: dict[str, Watcher] = {}
 _lock = threading.Lock()
@@ -50,7 +52,7 @@ class Watcher:
         self._known: set[str] = set()  # Those that the agent surely has.
         self._lock, self._pause = threading.Lock(), _FIRST_PAUSE
         self._thread: threading.Thread | None = None
-        self.needs_login = False
+        self.needs_login, self._asking = False, threading.Lock()
 
     def add(self, run: Started) -> None:
         """Watches a run that is about to be started."""
@@ -66,6 +68,15 @@ class Watcher:
         with self._lock:
             self._known.add(run.id)
         self._tell(info)
+
+    def log_in(self) -> None:
+        """Connects where that needs a person: for who waits and can ask. One asks at a time."""
+        if self.needs_login and self._asking.acquire(blocking=False):
+            try:
+                _connect.connect(self._cluster)
+                self.needs_login = False
+            finally:
+                self._asking.release()
 
     def remove(self, run: Started) -> None:
         """Watches it no more: it could not be started."""
@@ -86,14 +97,16 @@ class Watcher:
 
     def _watch(self) -> None:
         while self._goes_on():
+            longest = _LONGEST_PAUSE
             try:
                 self._follow()
             except NotConnected:
-                self._log_in()
+                if not self._log_in():
+                    longest = _LONGEST_LOGIN_PAUSE
             except (*_http.BROKEN, HpcError, ValueError, KeyError):
                 pass
             time.sleep(self._pause)
-            self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+            self._pause = min(longest, self._pause * 2)
 
     def _goes_on(self) -> bool:
         with self._lock:
@@ -153,11 +166,15 @@ class Watcher:
             before = f"&before={page['next']}" if more else None
         return found
 
-    def _log_in(self) -> None:
-        """Connects if that needs nobody."""
+    def _log_in(self) -> bool:
+        """Connects if that needs nobody; `False`: it is to be tried again, and not soon."""
         if self.needs_login:
-            return
+            return True
         try:
             _connect.connect(self._cluster, quietly=True)
-        except (*_http.BROKEN, HpcError):
-            self.needs_login = True
+        except _http.BROKEN:
+            return False
+        except HpcError as error:
+            self.needs_login = error.code not in _PASSING
+            return self.needs_login
+        return True

@@ -2,8 +2,9 @@
 //!
 //! The output goes to the terminal as it is, as with `ssh`: what the terminal answers to it reaches the command. What was
 //! shown before is put back by the agent's picture of the screen, which asks the terminal nothing.
-//! Invariants: leaving ends nothing; the terminal is put back whatever happens; keys are sent once and in order, and
-//! leaving works while the connection does not.
+//! Invariants: leaving ends nothing; the terminal is put back whatever happens but SIGKILL; keys are sent once and in
+//! order, and leaving works while the connection does not. While keys go to the command nobody is asked anything: the
+//! answer would go there too.
 
 mod keys;
 
@@ -14,6 +15,7 @@ use hpcclient_client::{Patience, RunEvent, RunQuery, RunStream};
 use hpcclient_protocol::{
     ApiError, Command, ErrorCode, Run, RunId, RunSpec, StreamName, run::StreamSizes,
 };
+use hpcclient_ssh::visible;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     signal::unix::{SignalKind, signal},
@@ -23,7 +25,7 @@ use tokio::{
 use self::keys::Keys;
 use super::{
     ClusterOption,
-    login::{self, Found},
+    login::{self, FoundUnasked},
     marks, output, runs,
     stdin::{PIECE, Sender},
     terminal::{self, Raw},
@@ -62,6 +64,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
     }
     let mut name = None;
     if let Some(text) = args.console {
+        if text.contains(':') {
+            let message = "a console of another user cannot be used here";
+            let hint = format!("`hpcclient attach {text}` shows what it writes");
+            return Err(ApiError::new(ErrorCode::BadRequest, message)
+                .hint(hint)
+                .into());
+        }
         if let Ok(id) = text.parse() {
             return attach(&cluster, id, args.view).await;
         }
@@ -94,11 +103,12 @@ pub(super) async fn start(
         async move { agent.start(id, &spec).await }
     })
     .await?;
-    if let Some(name) = name {
-        marks::name(cluster, id, &name).await?;
+    if let Some(name) = name
+        && let Err(error) = marks::name(cluster, id, &name).await
+    {
+        report::warn("it could not be given its name", &error);
     }
-    let raw = here(Raw::enter())?;
-    show(cluster, id, StreamSizes::default(), false, raw).await
+    show(cluster, id, StreamSizes::default(), false, b"").await
 }
 
 async fn attach(cluster: &str, id: RunId, is_view: bool) -> anyhow::Result<u8> {
@@ -111,46 +121,49 @@ async fn attach(cluster: &str, id: RunId, is_view: bool) -> anyhow::Result<u8> {
             .hint(format!("`hpcclient attach {id}` shows it"))
             .into());
     }
-    let screen = login::with_agent(cluster, |agent| async move { agent.screen(id).await }).await;
-    let raw = here(Raw::enter())?;
-    let mut from = run.sizes;
-    match screen {
-        Ok(screen) => {
-            from.tty = screen.offset;
-            put(b"\x1b[0m\x1b[H\x1b[2J")?;
-            put(screen.data.as_bytes())?;
-        }
-        // It can be used without its past.
-        Err(error) => {
-            let why = report::to_api_error(&error.into());
-            put(format!("[its screen could not be put back: {}]\r\n", why.message).as_bytes())?;
-        }
-    }
     if !is_view && !run.state.is_final() {
         let sized = login::with_agent(cluster, |agent| async move { agent.resize(id, size).await });
         ignore_end(sized.await)?;
     }
-    show(cluster, id, from, is_view, raw).await
+    let screen = login::with_agent(cluster, |agent| async move { agent.screen(id).await }).await;
+    let mut from = run.sizes;
+    let past = match screen {
+        Ok(screen) => {
+            from.tty = screen.offset;
+            [b"\x1b[0m\x1b[H\x1b[2J", screen.data.as_bytes()].concat()
+        }
+        // It can be used without its past.
+        Err(error) => {
+            let why = report::to_api_error(&error.into());
+            let why = visible(&why.message);
+            format!("[its screen could not be put back: {why}]\r\n").into_bytes()
+        }
+    };
+    show(cluster, id, from, is_view, &past).await
 }
 
-/// Shows a console from an offset on, until it ends or the user leaves.
+/// Shows a console's past and then what it writes from an offset on, until it ends or the user leaves.
 async fn show(
     cluster: &str,
     id: RunId,
     from: StreamSizes,
     is_view: bool,
-    raw: Raw,
+    past: &[u8],
 ) -> anyhow::Result<u8> {
-    let mut ends = [
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::hangup())?,
-    ];
-    let [terminate, hang_up] = &mut ends;
+    // Before raw mode, so that none of them ends this process while the terminal is in it.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let raw = here(Raw::enter())?;
+    put(past)?;
     let ended = tokio::select! {
         run = follow(cluster, id, from) => Some(run?),
         left = drive(cluster, id, is_view) => { left?; None }
         _ = terminate.recv() => None,
         _ = hang_up.recv() => None,
+        _ = interrupt.recv() => None,
+        _ = quit.recv() => None,
     };
     drop(raw);
     let mut err = io::stderr().lock();
@@ -171,7 +184,7 @@ async fn show(
 async fn follow(cluster: &str, id: RunId, from: StreamSizes) -> anyhow::Result<Box<Run>> {
     let agent = login::bridge().await?.agent(cluster);
     let cluster = cluster.to_owned();
-    let found = Found { cluster };
+    let found = FoundUnasked { cluster };
     let mut stream = RunStream::attach(agent, found, id, from, true, Patience::Forever);
     let mut out = tokio::io::stdout();
     loop {
@@ -207,10 +220,10 @@ async fn drive(cluster: &str, id: RunId, is_view: bool) -> anyhow::Result<()> {
                 continue;
             }
             let size = terminal::size()?;
-            let sized =
-                login::with_agent(cluster, |agent| async move { agent.resize(id, size).await });
             // The next change or the next attach sets it again.
-            let _ = sized.await;
+            if let Ok(bridge) = login::bridge().await {
+                let _ = bridge.agent(cluster).resize(id, size).await;
+            }
         }
         std::future::pending::<anyhow::Result<()>>().await
     };

@@ -53,8 +53,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
         write(&mut body, &mut tokio::io::stdout()).await?;
         return Ok(0);
     };
+    // Another export of the same file must not write into this one.
     let mut part = path.clone().into_os_string();
-    part.push(".part");
+    part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);
     let written = async {
         let mut file = File::create(&part).await?;

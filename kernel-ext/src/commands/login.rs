@@ -133,6 +133,42 @@ impl Renew for Found {
     }
 }
 
+/// Finds the agent again where the terminal belongs to the command: no question is asked, and a login that has one ends
+/// the stream.
+#[derive(Clone, Debug)]
+pub(super) struct FoundUnasked {
+    pub(super) cluster: String,
+}
+
+impl Renew for FoundUnasked {
+    type Way = Agent;
+
+    async fn renew(&mut self) -> Result<Agent, ClientError> {
+        let bridge = bridge().await?;
+        let mut events = bridge.connect(&self.cluster).await?;
+        while let Some(event) = events.next().await? {
+            match event {
+                ConnectEvent::Progress { .. } => {}
+                ConnectEvent::Prompt { id, .. } => {
+                    // The login need not wait on; what it says to that is of no interest.
+                    let _ = bridge.answer(&id, None).await;
+                    return Err(needs_login(&self.cluster).into());
+                }
+                ConnectEvent::Connected { .. } => return Ok(bridge.agent(&self.cluster)),
+                ConnectEvent::Failed { error } => return Err(error.into()),
+            }
+        }
+        Err(ClientError::Cut { source: None })
+    }
+}
+
+/// Not `notConnected`, which is worth another try.
+fn needs_login(cluster: &str) -> ApiError {
+    let message = format!("{} needs a login", visible(cluster));
+    let hint = format!("`hpcclient connect -c {cluster}`, then come back: nothing has ended");
+    ApiError::new(ErrorCode::AuthFailed, message).hint(hint)
+}
+
 async fn ask(kind: PromptKind, text: String, echo: bool, answers: Answers) -> Option<String> {
     let asked = tokio::task::spawn_blocking(move || ask_now(kind, &text, echo, answers)).await;
     match asked {

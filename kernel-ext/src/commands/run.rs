@@ -165,7 +165,10 @@ async fn detach(cluster: &str, spec: &RunSpec, name: Option<String>) -> anyhow::
     login::with_agent(cluster, |agent| async move { agent.start(id, spec).await }).await?;
     writeln!(io::stdout(), "{id}")?;
     if let Some(name) = name {
-        marks::name(cluster, id, &name).await?;
+        // Its id is out, and it goes on.
+        if let Err(error) = marks::name(cluster, id, &name).await {
+            report::warn("it could not be given its name", &error);
+        }
     }
     Ok(0)
 }

@@ -1,15 +1,23 @@
 //! `hpcclient attach OWNER:RUN`: the output of a run that another user shares.
 //!
 //! Called by `attach`. Invariants: Ctrl-C ends the showing and never touches the run; when the owner
-//! takes the share back, the showing ends with that error.
+//! takes the share back, the showing ends with that error; what another user's run wrote does not act on this terminal.
 
-use std::time::Duration;
+mod harmless;
 
-use hpcclient_client::{Agent, ClientError, Patience, Renew, RunStream};
-use hpcclient_protocol::{ApiError, ErrorCode, RunId, run::StreamSizes, share::SharedObject};
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use hpcclient_client::{Agent, ClientError, Patience, Renew, RunEvent, RunStream};
+use hpcclient_protocol::{
+    ApiError, ErrorCode, RunId, StreamName, run::StreamSizes, share::SharedObject,
+};
 use hpcclient_ssh::visible;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::harmless::Harmless;
 use super::{
     login::{self, Found},
     output::{self, Output, Step},
@@ -61,13 +69,57 @@ async fn show(cluster: &str, owner: &str, id: RunId, follow: bool) -> anyhow::Re
     };
     let from = StreamSizes::default();
     let mut stream = RunStream::attach(agent, found, id, from, follow, AWAY);
-    let mut output = Output::new();
+    let (mut output, mut shown) = (Output::new(), Shown::new());
     loop {
-        match output.show(output::next(&mut stream).await?).await? {
+        let event = shown.clean(output::next(&mut stream).await?);
+        match output.show(event).await? {
             Step::Open => {}
             Step::ReaderLeft => return Ok(0),
             Step::Ended(run) if run.state.is_final() => return output::exit_code(&run),
             Step::Ended(_) => return Ok(0),
+        }
+    }
+}
+
+/// The filters of the streams that go to a terminal.
+struct Shown {
+    stdout: Option<Harmless>,
+    stderr: Option<Harmless>,
+    tty: Option<Harmless>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        let of = |is_terminal: bool| is_terminal.then(Harmless::default);
+        let is_seen = io::stdout().is_terminal();
+        Self {
+            stdout: of(is_seen),
+            stderr: of(io::stderr().is_terminal()),
+            tty: of(is_seen),
+        }
+    }
+
+    fn clean(&mut self, event: RunEvent) -> RunEvent {
+        let RunEvent::Data {
+            stream,
+            offset,
+            bytes,
+        } = event
+        else {
+            return event;
+        };
+        let filter = match stream {
+            StreamName::Stdout => &mut self.stdout,
+            StreamName::Stderr => &mut self.stderr,
+            StreamName::Tty => &mut self.tty,
+        };
+        let bytes = filter
+            .as_mut()
+            .map_or_else(|| bytes.clone(), |filter| filter.take(&bytes).into());
+        RunEvent::Data {
+            stream,
+            offset,
+            bytes,
         }
     }
 }

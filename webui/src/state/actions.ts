@@ -40,6 +40,12 @@ export const stop = (house: House, run: Run, how: Stop) =>
     house.runs.put(how === 'KILL' ? await api.kill(run.id) : await api.signal(run.id, how));
   });
 
+/** Interrupts a run that another user shares to drive; no other signal is a guest's. */
+export const interruptOf = (house: House, owner: string, run: Run) =>
+  attempt(async () => {
+    await house.api.guest(owner).signal(run.id, 'INT');
+  });
+
 /** Runs the same once more, under a new id: in the same session, or as a new console. */
 export const again = (house: House, run: Run) =>
   attempt(async () => {

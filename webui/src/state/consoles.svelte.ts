@@ -59,12 +59,12 @@ export class Consoles {
 
   /** Takes the consoles that live, oldest last. The first time, and with none, it starts one. */
   found(runs: Run[]): void {
-    for (const run of runs.slice(0, this.#read ? runs.length : MOST_TABS).toReversed()) {
-      const tab = this.tabs.find((each) => each.id === run.id);
-      if (tab) tab.run = run;
-      else if (!this.#left.has(run.id)) this.#add(run);
-    }
-    for (const { id } of runs) if (!this.tabs.some((tab) => tab.id === id)) this.#left.add(id);
+    for (const run of runs) this.changed(run);
+    const isOpen = (id: string) => this.tabs.some((tab) => tab.id === id);
+    const others = runs.filter(({ id }) => !isOpen(id) && !this.#left.has(id));
+    const room = Math.max(0, MOST_TABS - this.tabs.length);
+    for (const run of others.slice(0, room).toReversed()) this.#add(run);
+    for (const { id } of runs) if (!isOpen(id)) this.#left.add(id);
     if (this.#read) return;
     this.#read = true;
     this.current = this.tabs.at(-1)?.id;

@@ -22,6 +22,13 @@ const CONSOLES = 100;
 
 export type Question = 'rename' | 'delete' | 'share' | 'kill';
 
+/** When what an event tells of has just happened; a name or a pin of an old run tells no time. */
+function newMoment(before: Run | undefined, run: Run): number | undefined {
+  if (!before) return undefined;
+  if (run.endedMs !== before.endedMs) return run.endedMs;
+  return run.startedMs === before.startedMs ? undefined : run.startedMs;
+}
+
 export class Runs {
   list = $state.raw<Run[]>([]);
   loaded = $state(false);
@@ -79,6 +86,7 @@ export class Runs {
 
   /** Learns who looks at a run; from then on the events tell. */
   async look(id: string, api: Api = this.api): Promise<void> {
+    if (api.owner) return; // Only its owner is told.
     const viewers = await api.viewers(id).catch(() => undefined);
     if (viewers) this.viewers = { ...this.viewers, [id]: viewers };
   }
@@ -90,8 +98,8 @@ export class Runs {
         return;
       case 'run': {
         const { run } = event;
-        const moment = run.endedMs ?? run.startedMs ?? run.createdMs;
-        this.skewMs = moment - Date.now();
+        const moment = newMoment(this.#known.get(run.id), run);
+        if (moment) this.skewMs = moment - Date.now();
         return this.put(run);
       }
       case 'gone':

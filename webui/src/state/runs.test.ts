@@ -59,3 +59,32 @@ describe('the history of runs', () => {
     expect(runs.older).toBe('run-000501');
   });
 });
+
+describe('the clock of the node', () => {
+  it('is learnt from what has just happened, not from a name that an old run gets', async () => {
+    const runs = runsOf({ runs: [{ ...run(5), startedMs: 5, endedMs: 6 }, run(4, 'running')] });
+    await runs.refresh();
+    const told = (more: Partial<Run>) =>
+      runs.event({ type: 'run', seq: 1, run: { ...run(5), startedMs: 5, endedMs: 6, ...more } });
+    told({ name: 'a name' });
+    told({ id: 'one of a page that was not read', pinned: true });
+    expect(runs.skewMs).toBe(0);
+    const ended = Date.now() + 3_600_000;
+    told({ id: 'run-000004', startedMs: 4, endedMs: ended });
+    expect(Math.abs(runs.skewMs - 3_600_000)).toBeLessThan(60_000);
+  });
+});
+
+describe('who looks at a run', () => {
+  it("is asked about one's own runs only: of a shared one only its owner is told", async () => {
+    const asked: string[] = [];
+    const viewers = async (id: string) => {
+      asked.push(id);
+      return [];
+    };
+    const runs = new Runs({ viewers } as unknown as Api, () => undefined);
+    await runs.look('mine');
+    await runs.look('theirs', { viewers, owner: 'alice' } as unknown as Api);
+    expect(asked).toEqual(['mine']);
+  });
+});

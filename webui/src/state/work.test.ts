@@ -30,6 +30,16 @@ describe('the tabs of the consoles', () => {
     expect(tabs.current).toBe('c0');
   });
 
+  it('are never more by themselves, and a user can always open one', () => {
+    const tabs = consoles();
+    const runs = Array.from({ length: 8 }, (_, i) => run(`c${i}`));
+    tabs.found(runs);
+    tabs.found([run('new'), ...runs]);
+    expect(tabs.tabs).toHaveLength(8);
+    tabs.attach(run('new'));
+    expect(tabs.current).toBe('new');
+  });
+
   it('can go without ending the console, stay away, and come back', () => {
     const tabs = consoles();
     tabs.found([run('b'), run('a')]);

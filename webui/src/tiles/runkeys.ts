@@ -11,7 +11,9 @@ export function runKey(event: KeyboardEvent, house: House): boolean {
   const run = runs.current;
   const { target, key } = event;
   const inField = target instanceof Element && target.closest('input, select, textarea, .xterm');
-  if (inField || event.ctrlKey || event.metaKey || event.altKey) return false;
+  if (inField || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return false;
+  // Caps Lock is no Shift.
+  if (/^[A-Z]$/.test(key) && !event.shiftKey) return false;
   if (key === '/') {
     document.querySelector<HTMLElement>('[data-filter="runs"]')?.focus();
     return true;

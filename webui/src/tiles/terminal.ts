@@ -31,6 +31,8 @@ export interface TerminalOptions {
   mode: 'drive' | 'view' | 'past';
   /** The screen as the agent has it; nothing from an agent that cannot tell. */
   screen(): Promise<Snapshot | undefined>;
+  /** The run as it is now. */
+  fresh(): Promise<Run>;
   follow(from: StreamSizes, follower: Follower): Following;
   changed(run: Run): void;
   titled(title: string): void;
@@ -86,28 +88,29 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
   void options.screen().then((snapshot) => {
     if (gone) return;
     if (snapshot) restore(snapshot);
-    else replay();
+    else void replay();
   });
 
   function restore({ size, offset, data }: Snapshot): void {
     terminal.resize(size.cols, size.rows);
     terminal.write(data, caughtUp);
-    follow(offset, false);
+    follow(offset, false, offset);
   }
 
-  function replay(): void {
-    const { tty } = options.run.sizes;
-    const from = Math.max(0, tty - REPLAY_BYTES);
-    follow(from, from > 0, tty);
+  /** Plays the end of what was written; what is known of its size may be old. */
+  async function replay(): Promise<void> {
+    const { sizes } = await options.fresh().catch(() => options.run);
+    const from = Math.max(0, sizes.tty - REPLAY_BYTES);
+    if (!gone) follow(from, from > 0);
   }
 
-  /** Follows from an offset; bytes before `until` are of the past. */
-  function follow(from: number, inside: boolean, until = from): void {
+  /** Follows from an offset; bytes before `until`, without it before the stream's first state, are of the past. */
+  function follow(from: number, inside: boolean, until?: number): void {
     let cut = inside;
     let parsed = from;
     const shown = (length: number) => {
       parsed += length;
-      if (past && parsed >= until) caughtUp();
+      if (past && until !== undefined && parsed >= until) caughtUp();
     };
     following = options.follow(
       { stdout: 0, stderr: 0, tty: from },
@@ -138,13 +141,11 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
           options.changed(run);
           if (ended && options.mode !== 'past')
             terminal.write(dim(howItEnded(run)) + '\x1b[?25l', () => (past = true));
-          // Nothing was ever written: there is no past.
-          else if (past && until === 0) caughtUp();
+          else if (until === undefined && parsed >= (until = run.sizes.tty)) caughtUp();
         },
         failed: options.failed,
       },
     );
-    if (from === until && from === 0) caughtUp();
   }
 
   function caughtUp(): void {
