@@ -21,7 +21,10 @@ use crate::{clock, http::AppState, presence::Present, shares::Grant};
 
 /// Who is inside; clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Inside(Arc<Mutex<Vec<(u32, RunId, Weak<Present>)>>>);
+pub(super) struct Inside(Arc<Mutex<Vec<Window>>>);
+
+/// A guest's number, what they look at, and their place there.
+type Window = (u32, RunId, Weak<Present>);
 
 impl Inside {
     /// Shows that a guest is there, until the stay is dropped.
