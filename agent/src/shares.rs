@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod away;
 mod door;
+mod grant;
 mod keeper;
 mod names;
 mod policy;
@@ -27,7 +28,7 @@ use std::{
 };
 
 use hpcclient_protocol::{
-    ApiError, ErrorCode, RunId, ShareId, StreamName,
+    ApiError, ErrorCode, RunId, ShareId,
     live::Access,
     share::{Share, ShareSpec, SharedObject},
 };
@@ -40,12 +41,13 @@ use tokio_util::sync::CancellationToken;
 use self::record::Record;
 pub use self::{
     audit::Audit,
+    grant::Grant,
     keeper::{Leash, start},
     names::{Names, User},
 };
 use crate::{
     clock,
-    files::{Inode, QueryPath, RegularFile},
+    files::{QueryPath, RegularFile},
     place::Place,
     runs::Runs,
     shim,
@@ -83,25 +85,6 @@ struct Active {
     /// By the clock since boot, in milliseconds.
     ends_at: Option<u64>,
     ended: CancellationToken,
-}
-
-/// What a guest was let in by.
-#[derive(Clone, Debug)]
-pub struct Grant {
-    /// The share.
-    pub id: ShareId,
-    /// The guest's login name.
-    pub guest: String,
-    /// What they may do.
-    pub access: Access,
-    /// The only streams they may see; all, when empty.
-    pub streams: Vec<StreamName>,
-    /// What the share is about, in one line.
-    pub title: String,
-    /// The file that was shared, if it is one.
-    pub inode: Option<Inode>,
-    /// Cancelled when the share ends.
-    pub ended: CancellationToken,
 }
 
 impl Shares {
