@@ -22,4 +22,4 @@ pub use calls::Calls;
 pub use error::FileError;
 pub use listing::{MAX_ENTRIES, MAX_PAGE, Page, list};
 pub use path::{QueryPath, query_values};
-pub use regular::RegularFile;
+pub use regular::{Inode, RegularFile};

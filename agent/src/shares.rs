@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod away;
 mod door;
+mod grant;
 mod keeper;
 mod names;
 mod policy;
@@ -19,17 +20,20 @@ mod record;
 use std::{
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use hpcclient_protocol::{
-    ApiError, ErrorCode, RunId, ShareId, StreamName,
+    ApiError, ErrorCode, RunId, ShareId,
     live::Access,
     share::{Share, ShareSpec, SharedObject},
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -37,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use self::record::Record;
 pub use self::{
     audit::Audit,
+    grant::Grant,
     keeper::{Leash, start},
     names::{Names, User},
 };
@@ -62,8 +67,10 @@ struct Inner {
     names: Names,
     audit: Audit,
     active: Mutex<BTreeMap<ShareId, Active>>,
-    /// Orders changes, so that the disk and the list agree.
-    changing: Semaphore,
+    /// Nobody is let in: the site has turned sharing off. Set by the keeper.
+    shut: AtomicBool,
+    /// Orders changes, so that the disk and the list agree; held until the disk has answered.
+    changing: Arc<Semaphore>,
     keeper: mpsc::Sender<Reply>,
     /// Taken by the keeper when it starts.
     calls: Mutex<Option<mpsc::Receiver<Reply>>>,
@@ -78,23 +85,6 @@ struct Active {
     /// By the clock since boot, in milliseconds.
     ends_at: Option<u64>,
     ended: CancellationToken,
-}
-
-/// What a guest was let in by.
-#[derive(Clone, Debug)]
-pub struct Grant {
-    /// The share.
-    pub id: ShareId,
-    /// The guest's login name.
-    pub guest: String,
-    /// What they may do.
-    pub access: Access,
-    /// The only streams they may see; all, when empty.
-    pub streams: Vec<StreamName>,
-    /// What the share is about, in one line.
-    pub title: String,
-    /// Cancelled when the share ends.
-    pub ended: CancellationToken,
 }
 
 impl Shares {
@@ -112,7 +102,8 @@ impl Shares {
             policy: policy::PATH.into(),
             names: Names::default(),
             active: Mutex::default(),
-            changing: Semaphore::new(1),
+            shut: AtomicBool::new(false),
+            changing: Arc::new(Semaphore::new(1)),
             keeper,
             calls: Mutex::new(Some(calls)),
         }))
@@ -171,7 +162,7 @@ impl Shares {
             let what = format!("sharing is off on this cluster: {reason}");
             return Err(ApiError::new(ErrorCode::Forbidden, what));
         }
-        let changing = self.0.changing.acquire().await;
+        let changing = self.change().await?;
         if let Some(known) = self.lock().get(&id) {
             if known.record.asked == spec {
                 return Ok((known.record.share.clone(), false));
@@ -185,10 +176,8 @@ impl Shares {
         }
         let record = self.complete(runs, id, spec).await?;
         let share = record.share.clone();
-        let folder = self.0.folder.clone();
         let record = Arc::new(record);
-        let kept = Arc::clone(&record);
-        blocking(move || record::write(&folder, &kept)).await?;
+        let changing = self.keep(&record, changing).await?;
         self.activate(&record);
         drop(changing);
         if let Err(error) = self.call_keeper().await {
@@ -198,34 +187,85 @@ impl Shares {
         Ok((share, true))
     }
 
-    /// Ends a share; whoever it let in is cut. One that is not there has ended.
+    /// Writes a share to the disk; one that is not written in time is taken away again when it is.
+    async fn keep(
+        &self,
+        record: &Arc<Record>,
+        changing: OwnedSemaphorePermit,
+    ) -> Result<OwnedSemaphorePermit, ApiError> {
+        let (folder, kept) = (self.0.folder.clone(), Arc::clone(record));
+        // Set by whoever comes first: the disk, or the end of the patience with it.
+        let settled = Arc::new(AtomicBool::new(false));
+        let disk = Arc::clone(&settled);
+        let writing = tokio::task::spawn_blocking(move || {
+            let written = record::write(&folder, &kept);
+            if disk.swap(true, Ordering::AcqRel) || written.is_err() {
+                // It must not come alive when the agent starts again.
+                if let Err(error) = record::remove(&folder, kept.share.id) {
+                    tracing::warn!(%error, "a share that was not made cannot be removed");
+                }
+            }
+            // Until here no other change comes between, however long the disk takes.
+            written.map(|()| changing)
+        });
+        tokio::pin!(writing);
+        if let Ok(written) = timeout(DISK_LIMIT, &mut writing).await {
+            return written.map_err(|_| late())?;
+        }
+        if settled.swap(true, Ordering::AcqRel) {
+            // It was written at the last moment.
+            let written = timeout(DISK_LIMIT, writing).await;
+            return written.map_err(|_| late())?.map_err(|_| late())?;
+        }
+        Err(late())
+    }
+
+    /// Ends a share; whoever it let in is cut. Returns whether there was one.
     ///
     /// # Errors
-    /// It cannot be removed from the disk; it has ended until the agent starts again.
+    /// It cannot be removed from the disk; it has ended until the agent starts again. Ending it once more
+    /// removes what is left.
     pub async fn remove(&self, id: ShareId) -> Result<bool, ApiError> {
-        let Some(active) = self.lock().remove(&id) else {
-            return Ok(false);
-        };
         // At once: a share that is being made, or a disk, may take its time.
+        let mut was_on = self.end(id);
+        let changing = self.change().await?;
+        // One that was being made meanwhile.
+        was_on |= self.end(id);
+        let folder = self.0.folder.clone();
+        let was_kept = blocking(move || {
+            let _changing = changing;
+            record::remove(&folder, id)
+        });
+        Ok(was_kept.await? || was_on)
+    }
+
+    /// Ends a share for those whom it let in.
+    fn end(&self, id: ShareId) -> bool {
+        let Some(active) = self.lock().remove(&id) else {
+            return false;
+        };
         active.ended.cancel();
-        let _changing = self.0.changing.acquire().await;
         // Nobody waits for it: the door only closes when nothing is shared any more.
         let (reply, _unheard) = oneshot::channel();
         let _busy = self.0.keeper.try_send(reply);
-        let folder = self.0.folder.clone();
-        blocking(move || record::remove(&folder, id)).await?;
-        Ok(true)
+        true
     }
 
-    /// Returns what a guest may do with a run.
-    pub async fn grant_run(&self, uid: u32, run: RunId) -> Option<Grant> {
-        self.grant(uid, |record| record.run() == Some(run)).await
+    /// Waits for the change before this one.
+    async fn change(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let turn = timeout(DISK_LIMIT, Arc::clone(&self.0.changing).acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(late)
+    }
+
+    /// Returns what a guest may do with a run, by each share of it; the one that allows most comes first.
+    pub async fn grants_of_run(&self, uid: u32, run: RunId) -> Vec<Grant> {
+        self.grants(uid, |record| record.run() == Some(run)).await
     }
 
     /// Returns by what a guest may read a file.
     pub async fn grant_file(&self, uid: u32, path: &Path) -> Option<Grant> {
-        self.grant(uid, |record| record.file().as_deref() == Some(path))
-            .await
+        let grants = self.grants(uid, |record| record.file().as_deref() == Some(path));
+        grants.await.into_iter().next()
     }
 
     /// Returns what is shared with a guest, in the words for them.
@@ -248,16 +288,16 @@ impl Shares {
         !self.of_uid(uid).is_empty()
     }
 
-    async fn grant(&self, uid: u32, fits: impl Fn(&Record) -> bool) -> Option<Grant> {
+    async fn grants(&self, uid: u32, fits: impl Fn(&Record) -> bool) -> Vec<Grant> {
         let mut found: Vec<Active> = self.of_uid(uid);
         found.retain(|active| fits(&active.record));
-        // The one that allows most comes first.
         found.sort_by_key(|active| {
             let spec = &active.record.share.spec;
             let is_part =
                 matches!(&spec.object, SharedObject::Run { streams, .. } if !streams.is_empty());
             (spec.access == Access::View, is_part)
         });
+        let mut grants = Vec::new();
         for active in found {
             if let Some(guest) = self.name_in(&active, uid).await {
                 let share = &active.record.share;
@@ -265,20 +305,24 @@ impl Shares {
                     SharedObject::Run { streams, .. } => streams.clone(),
                     SharedObject::File { .. } => vec![],
                 };
-                return Some(Grant {
+                grants.push(Grant {
                     id: share.id,
                     guest,
                     access: share.spec.access,
                     streams,
                     title: share.title.clone(),
+                    inode: active.record.inode,
                     ended: active.ended.clone(),
                 });
             }
         }
-        None
+        grants
     }
 
     fn of_uid(&self, uid: u32) -> Vec<Active> {
+        if self.0.shut.load(Ordering::Acquire) {
+            return vec![];
+        }
         let active = self.lock();
         let on = active.values().rev().filter(|active| active.is_on());
         on.filter(|active| active.record.guests.iter().any(|guest| guest.uid == uid))
@@ -328,6 +372,7 @@ impl Shares {
             }
         }
         spec.guests = guests.iter().map(|user| user.name.clone()).collect();
+        let mut inode = None;
         let title = match &mut spec.object {
             SharedObject::Run { run, streams } => {
                 let run = runs.get(*run).await;
@@ -345,8 +390,9 @@ impl Shares {
                     return Err(bad("a file can only be viewed"));
                 }
                 let asked = QueryPath::from_bytes(path.as_bytes()).resolve(&self.0.home)?;
-                let real = blocking(move || Ok(RegularFile::own_path(&asked)?)).await?;
-                *path = record::bytes_of(&real);
+                let file = blocking(move || Ok(RegularFile::own(&asked)?)).await?;
+                inode = Some(file.inode());
+                *path = record::bytes_of(file.path());
                 path.to_lossy()
             }
         };
@@ -377,6 +423,7 @@ impl Shares {
             guests,
             boot_id: self.0.boot_id.clone(),
             ends_boot_ms,
+            inode,
         })
     }
 
@@ -423,8 +470,11 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let done = timeout(DISK_LIMIT, tokio::task::spawn_blocking(work)).await;
-    let late = || ApiError::new(ErrorCode::Unavailable, "the file system does not answer");
     done.map_err(|_| late())?.map_err(|_| late())?
+}
+
+fn late() -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, "the file system does not answer")
 }
 
 /// More than a person keeps in mind.

@@ -33,6 +33,16 @@ impl Calls {
         Self { room, patience }
     }
 
+    /// Makes room for so many calls at a time.
+    #[must_use]
+    pub fn with_room(limit: usize) -> Self {
+        let room = Arc::new(Semaphore::new(limit));
+        Self {
+            room,
+            ..Self::default()
+        }
+    }
+
     /// Runs `call` on a blocking thread.
     ///
     /// # Errors

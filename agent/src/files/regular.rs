@@ -42,7 +42,11 @@ pub struct RegularFile {
     file: File,
     path: PathBuf,
     size: u64,
+    inode: Inode,
 }
+
+/// What a file is, wherever it is moved: its device and its number there.
+pub type Inode = (u64, u64);
 
 impl RegularFile {
     /// Opens a file; links are followed.
@@ -72,17 +76,32 @@ impl RegularFile {
             file,
             path: path.to_owned(),
             size: metadata.len(),
+            inode: (metadata.dev(), metadata.ino()),
         })
     }
 
-    /// Returns where a file of this user really is, if it can be opened by [`Self::open_own`].
+    /// Opens a file of this user where it really is.
     ///
     /// # Errors
     /// As [`Self::open_own`].
-    pub fn own_path(path: &Path) -> Result<PathBuf, FileError> {
+    pub fn own(path: &Path) -> Result<Self, FileError> {
         let failed = |source| FileError::io(path.as_os_str().as_bytes(), source);
-        let real = path.canonicalize().map_err(failed)?;
-        Self::open_own(&real).map(|file| file.path)
+        Self::open_own(&path.canonicalize().map_err(failed)?)
+    }
+
+    /// Opens the file of this user that was shared under this path, or the one that took its place where only
+    /// this user can have put it there. Elsewhere somebody could move any file of this user to the path.
+    ///
+    /// # Errors
+    /// As [`Self::open_own`]; it is another file in a directory that others may change.
+    pub fn open_shared(path: &Path, known: Option<Inode>) -> Result<Self, FileError> {
+        let this = Self::open_own(path)?;
+        if known == Some(this.inode) || path.ancestors().skip(1).all(only_we_change) {
+            Ok(this)
+        } else {
+            let path = path.as_os_str().as_bytes().to_vec().into();
+            Err(FileError::NotOwn { path })
+        }
     }
 
     /// Opens a file of this user that is at this path itself: with a link anywhere on the way, somebody
@@ -90,7 +109,7 @@ impl RegularFile {
     ///
     /// # Errors
     /// As [`Self::open`]; it belongs to another user, or a link leads elsewhere.
-    pub fn open_own(path: &Path) -> Result<Self, FileError> {
+    fn open_own(path: &Path) -> Result<Self, FileError> {
         let this = Self::open(path)?;
         let bytes = || path.as_os_str().as_bytes();
         let failed = |source| FileError::io(bytes(), source);
@@ -112,6 +131,12 @@ impl RegularFile {
         self.size
     }
 
+    /// Returns which file it is.
+    #[must_use]
+    pub const fn inode(&self) -> Inode {
+        self.inode
+    }
+
     /// Returns the path.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -129,6 +154,15 @@ impl RegularFile {
         buffer.truncate(read.map_err(|source| FileError::io(bytes, source))?);
         Ok(buffer.into())
     }
+}
+
+/// Returns whether nobody but this user and root can move this user's files in or out of a directory.
+fn only_we_change(directory: &Path) -> bool {
+    std::fs::symlink_metadata(directory).is_ok_and(|about| {
+        let ours = [0, rustix::process::getuid().as_raw()].contains(&about.uid());
+        let (open_to_others, sticky) = (about.mode() & 0o022 != 0, about.mode() & 0o1000 != 0);
+        about.is_dir() && ours && (sticky || !open_to_others)
+    })
 }
 
 fn refuse_others(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
@@ -175,7 +209,7 @@ mod tests {
         fs::write(folder.join("open/f"), b"shown").unwrap();
         fs::write(secret.join("f"), b"hidden").unwrap();
         let path = folder.join("open/f");
-        assert_eq!(RegularFile::own_path(&path).unwrap(), path);
+        assert_eq!(RegularFile::own(&path).unwrap().path(), path);
         assert_eq!(RegularFile::open_own(&path).unwrap().size(), 5);
         let refused =
             |path: &Path| matches!(RegularFile::open_own(path), Err(FileError::NotOwn { .. }));
@@ -187,10 +221,51 @@ mod tests {
         fs::remove_dir_all(folder.join("open")).unwrap();
         std::os::unix::fs::symlink(&secret, folder.join("open")).unwrap();
         assert!(refused(&path));
-        assert_eq!(RegularFile::own_path(&path).unwrap(), secret.join("f"));
+        assert_eq!(RegularFile::own(&path).unwrap().path(), secret.join("f"));
         if rustix::process::getuid().is_root() {
             std::os::unix::fs::chown(secret.join("f"), Some(65534), None).unwrap();
             assert!(refused(&secret.join("f")));
+        }
+    }
+
+    #[test]
+    fn another_file_in_its_place_is_opened_only_where_nobody_else_can_have_put_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap().join("a/b");
+        fs::create_dir_all(&folder).unwrap();
+        let (path, other) = (folder.join("f"), folder.join("other"));
+        fs::write(&path, "shown").unwrap();
+        fs::write(&other, "another").unwrap();
+        let known = Some(RegularFile::own(&path).unwrap().inode());
+        let size = || RegularFile::open_shared(&path, known).map(|file| file.size());
+        let open_to = |folder: &Path, mode| {
+            fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for at in [folder.as_path(), folder.parent().unwrap()] {
+            fs::write(&path, "shown").unwrap();
+            open_to(at, 0o775);
+            assert_eq!(size().unwrap(), 5, "the file itself");
+            let (aside, there) = (folder.join("aside"), folder.join("f"));
+            fs::rename(&there, &aside).unwrap();
+            fs::rename(&other, &there).unwrap();
+            for (mode, opens) in [
+                (0o775, false),
+                (0o757, false),
+                (0o1777, true),
+                (0o755, true),
+            ] {
+                open_to(at, mode);
+                match size() {
+                    Ok(size) => assert!(opens && size == 7, "{mode:o}"),
+                    Err(error) => assert!(
+                        !opens && matches!(error, FileError::NotOwn { .. }),
+                        "{mode:o}"
+                    ),
+                }
+            }
+            fs::rename(&there, &other).unwrap();
+            fs::rename(&aside, &there).unwrap();
         }
     }
 

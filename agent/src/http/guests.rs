@@ -4,13 +4,16 @@
 //! run's id; what is asked of the agent's own router is built from those and a list of known query
 //! words, so nothing of a guest's text can name another route.
 //! Invariants: who asks is the kernel's word; whatever is not there, not theirs, over, or not allowed is
-//! one and the same 404; what a guest does is recorded before it is done; a share of one stream shows
-//! neither the others nor their sizes; a run is shown without its environment.
-//! Not here: the guest's own agent (`http::shared`).
+//! one and the same 404; what a guest does is recorded before it is done; guests together do one thing at a time
+//! that reads much, and hold the owner's own places for no more than that.
+//! Not here: what is left out of the answers (`shown`), who is inside (`stay`), the guest's own agent
+//! (`http::shared`).
 
 mod ask;
+mod shown;
+mod stay;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -19,24 +22,26 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use hpcclient_protocol::{
-    ApiError, ErrorCode, Frame, FrameDecoder, Run, RunId, StreamName,
-    live::{Access, Viewer},
-    run::SignalRequest,
-    share::{AuditEntry, Share},
+    ApiError, ErrorCode, RunId, StreamName,
+    live::Access,
+    run::{SignalRequest, TerminalSize},
+    share::Share,
 };
-use http::{HeaderMap, Method, Request, header};
-use tokio::time::timeout;
+use http::{HeaderMap, Method, Request, StatusCode};
+use tokio::{sync::Semaphore, time::timeout};
 use tower::ServiceExt as _;
 
-use self::ask::{Ask, words};
+use self::{
+    ask::{Ask, words},
+    shown::{kept, plain, shown, shown_frames},
+    stay::{Inside, entry},
+};
 use super::{AppState, failure::Failure, files};
 use crate::{
-    clock,
     files::{Calls, QueryPath, RegularFile, query_values},
-    presence::Present,
+    runs::RunError,
     shares::{Grant, Leash},
     shim::control::MAX_DATA,
 };
@@ -56,12 +61,21 @@ struct Guests {
     /// The agent's own routes, reached through [`Guests::own`] only.
     own: Router,
     calls: Calls,
+    /// Held by the one request of a guest that reads much.
+    heavy: Arc<Semaphore>,
+    inside: Inside,
 }
 
 /// Returns the routes of the share socket; each request carries its [`Visitor`].
 pub fn router(state: AppState) -> Router {
     let own = super::router(state.clone());
-    let calls = Calls::default();
+    let guests = Guests {
+        own,
+        calls: Calls::with_room(MAX_CALLS),
+        heavy: Arc::new(Semaphore::new(1)),
+        inside: Inside::default(),
+        state,
+    };
     Router::new()
         .route("/v1/shares", get(list))
         .route("/v1/runs/{id}", get(look))
@@ -69,7 +83,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/file", get(file))
         .fallback(async || hidden())
         .method_not_allowed_fallback(async || hidden())
-        .with_state(Guests { state, own, calls })
+        .with_state(guests)
 }
 
 /// The answer to everything that a guest is not to know of.
@@ -92,9 +106,11 @@ async fn look(
     Extension(who): Extension<Visitor>,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    let (id, grant) = guests.enter(&who, &id, Ask::Info).await?;
+    let (id, grant) = guests.enter(&who, &id, Ask::Info, None).await?;
     guests.note(&who, &grant, "looked at").await?;
-    let answer = guests.own(id, Ask::Info, "", Body::empty()).await?;
+    let answer = guests
+        .own(id, Ask::Info, String::new(), Body::empty())
+        .await?;
     shown(answer, &grant).await
 }
 
@@ -105,10 +121,13 @@ async fn view(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let ask = Ask::of(&Method::GET, &part).ok_or_else(hidden)?;
-    let (id, grant) = guests.enter(&who, &id, ask).await?;
     let query = query.unwrap_or_default();
     let word = |name: &str| query_values(&query).find(|(key, _)| key == name.as_bytes());
     let is = |name, text: &str| word(name).is_some_and(|(_, value)| value == text.as_bytes());
+    let searched = [StreamName::Stdout, StreamName::Stderr, StreamName::Tty]
+        .into_iter()
+        .find(|name| ask == Ask::Search && is("stream", name.as_str()));
+    let (id, grant) = guests.enter(&who, &id, ask, searched).await?;
     let follows = match ask {
         Ask::Stream => !is("follow", "false"),
         Ask::Raw(_) => is("follow", "true"),
@@ -118,11 +137,17 @@ async fn view(
     if ask == Ask::Search
         && let Some(name) = grant.streams.first()
     {
-        // A share of less than all has one stream.
-        if word("stream").is_some_and(|(_, value)| value != name.as_str().as_bytes()) {
+        // A share of less than all has one stream, whatever else is asked for.
+        let named = query_values(&query).filter(|(key, _)| key == b"stream");
+        if named
+            .into_iter()
+            .any(|(_, value)| value != name.as_str().as_bytes())
+        {
             return Err(hidden());
         }
-        asked = format!("{asked}&stream={}", name.as_str());
+        let rest = asked.split('&').filter(|word| !word.starts_with("stream="));
+        let one = format!("stream={}", name.as_str());
+        asked = rest.chain([one.as_str()]).collect::<Vec<_>>().join("&");
     }
     let what = match ask {
         Ask::Search => "searched",
@@ -136,8 +161,12 @@ async fn view(
     } else {
         grant.access
     };
-    let stay = follows.then(|| guests.stay(&who, id, &grant, access));
-    let answer = guests.own(id, ask, &asked, Body::empty()).await?;
+    let stay = follows.then(|| {
+        guests
+            .inside
+            .stay(&guests.state, who.uid, id, &grant, access)
+    });
+    let answer = guests.own(id, ask, asked, Body::empty()).await?;
     let (head, body) = answer.into_parts();
     let body = if ask == Ask::Stream {
         shown_frames(body, grant)
@@ -160,7 +189,7 @@ async fn drive(
     body: Body,
 ) -> Result<Response, Failure> {
     let ask = Ask::of(&Method::POST, &part).ok_or_else(hidden)?;
-    let (id, grant) = guests.enter(&who, &id, ask).await?;
+    let (id, grant) = guests.enter(&who, &id, ask, None).await?;
     let limit = if ask == Ask::Stdin {
         MAX_DATA
     } else {
@@ -168,26 +197,31 @@ async fn drive(
     };
     let bytes = read_body(body, limit).await?;
     let mut query = words(&query.unwrap_or_default(), ask);
-    let what = match ask {
+    match ask {
         Ask::Signal => {
             let order: SignalRequest = super::failure::json(Ok(bytes.clone()))?;
             if order.signal != "INT" {
-                guests
-                    .note(&who, &grant, "refused: a signal other than INT to")
-                    .await?;
+                let refused = "refused: a signal other than INT to";
+                guests.note(&who, &grant, refused).await?;
                 return Err(hidden());
             }
-            "sent INT to".to_owned()
+            guests.note(&who, &grant, "sent INT to").await?;
         }
-        Ask::Resize => "resized".to_owned(),
+        Ask::Resize => {
+            let size: TerminalSize = super::failure::json(Ok(bytes))?;
+            guests.note(&who, &grant, "resized").await?;
+            guests.inside.resize(who.uid, id, size).await?;
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
         _ => {
             // Numbers of their own: nobody can use up those of the owner's writers.
             query = query.replacen("writer=", &format!("writer=guest{}%2D", who.uid), 1);
-            format!("typed {} bytes into", bytes.len())
+            let typed = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            guests.note_bytes(&who, &grant, "typed", typed).await?;
+            guests.inside.types(who.uid, id);
         }
-    };
-    guests.note(&who, &grant, &what).await?;
-    let answer = guests.own(id, ask, &query, bytes.into()).await?;
+    }
+    let answer = guests.own(id, ask, query, bytes.into()).await?;
     if ask == Ask::Signal {
         return shown(answer, &grant).await;
     }
@@ -209,7 +243,8 @@ async fn file(
     let grant = grant.ok_or_else(hidden)?;
     who.leash.tie(grant.ended.clone());
     guests.note(&who, &grant, "read").await?;
-    let open = move || RegularFile::open_own(&path);
+    let known = grant.inode;
+    let open = move || RegularFile::open_shared(&path, known);
     let opened = guests.calls.run(open).await.map_err(|error| {
         tracing::warn!(%error, "a shared file cannot be opened");
         hidden()
@@ -218,23 +253,39 @@ async fn file(
 }
 
 impl Guests {
-    /// Lets a guest in, or records who was not, if they are a guest of this run at all.
-    async fn enter(&self, who: &Visitor, id: &str, ask: Ask) -> Result<(RunId, Grant), Failure> {
+    /// Lets a guest in by a share that fits, or records who was not, if they are a guest of this run at all.
+    async fn enter(
+        &self,
+        who: &Visitor,
+        id: &str,
+        ask: Ask,
+        stream: Option<StreamName>,
+    ) -> Result<(RunId, Grant), Failure> {
         let id: RunId = id.parse().map_err(|_| hidden())?;
-        let grant = self.state.shares().grant_run(who.uid, id).await;
-        let grant = grant.ok_or_else(hidden)?;
-        if !ask.is_in(&grant) {
+        let grants = self.state.shares().grants_of_run(who.uid, id).await;
+        let fits = |grant: &&Grant| {
+            let shows = |name| grant.streams.is_empty() || grant.streams.contains(&name);
+            ask.is_in(grant) && stream.is_none_or(shows)
+        };
+        let Some(grant) = grants.iter().find(fits) else {
+            let grant = grants.first().ok_or_else(hidden)?;
             let part = ask.part().trim_start_matches('/');
-            self.note(who, &grant, &format!("refused: {part} of"))
+            self.note(who, grant, &format!("refused: {part} of"))
                 .await?;
             return Err(hidden());
-        }
+        };
         who.leash.tie(grant.ended.clone());
-        Ok((id, grant))
+        Ok((id, grant.clone()))
     }
 
-    /// Asks the agent's own route.
-    async fn own(&self, id: RunId, ask: Ask, query: &str, body: Body) -> Result<Response, Failure> {
+    /// Asks the agent's own route. A failure is told in words of this file's.
+    async fn own(
+        &self,
+        id: RunId,
+        ask: Ask,
+        query: String,
+        body: Body,
+    ) -> Result<Response, Failure> {
         let method = if ask.drives() {
             Method::POST
         } else {
@@ -244,12 +295,29 @@ impl Guests {
             .method(method)
             .uri(format!("/v1/runs/{id}{}?{query}", ask.part()))
             .body(body)
-            .map_err(|error| Failure::bad_request(error.to_string()))?;
-        let Ok(answer) = self.own.clone().oneshot(request).await;
-        if answer.status() == http::StatusCode::NOT_FOUND {
-            return Err(hidden());
+            .map_err(|_| Failure::bad_request("the request cannot be understood"))?;
+        let answering = self.own.clone().oneshot(request);
+        let Ok(answer) = if ask.reads_much(&query) {
+            let place = timeout(HEAVY_LIMIT, Arc::clone(&self.heavy).acquire_owned()).await;
+            let Ok(Ok(place)) = place else {
+                let what = "others read from this agent just now; try again";
+                return Err(Failure(ApiError::new(ErrorCode::Unavailable, what)));
+            };
+            // A task of its own: who hangs up does not end the reading, so the place is not free either.
+            let reading = self.state.tracker().spawn(async move {
+                let answer = answering.await;
+                drop(place);
+                answer
+            });
+            reading.await.map_err(|_| RunError::Stopping)?
+        } else {
+            answering.await
+        };
+        if answer.status().is_success() {
+            Ok(answer)
+        } else {
+            Err(plain(answer).await)
         }
-        Ok(answer)
     }
 
     async fn note(&self, who: &Visitor, grant: &Grant, action: &str) -> Result<(), Failure> {
@@ -257,50 +325,16 @@ impl Guests {
         Ok(self.state.shares().audit().record(entry).await?)
     }
 
-    /// Shows that a guest is there, until the stay is dropped.
-    fn stay(&self, who: &Visitor, run: RunId, grant: &Grant, access: Access) -> Stay {
-        let viewer = Viewer {
-            user: grant.guest.clone(),
-            access,
-            since_ms: clock::now_ms(),
-        };
-        Stay {
-            _present: self.state.presence().join(run, viewer),
-            state: self.state.clone(),
-            leaving: Some(entry(who.uid, grant, "left")),
-        }
-    }
-}
-
-/// A guest who looks at a run; dropping it is leaving.
-struct Stay {
-    _present: Present,
-    state: AppState,
-    leaving: Option<AuditEntry>,
-}
-
-impl Drop for Stay {
-    fn drop(&mut self) {
-        if let Some(mut entry) = self.leaving.take() {
-            entry.t_ms = clock::now_ms();
-            let audit = self.state.shares().audit().clone();
-            self.state.tracker().spawn(async move {
-                if let Err(error) = audit.record(entry).await {
-                    tracing::warn!(%error, "a guest left unrecorded");
-                }
-            });
-        }
-    }
-}
-
-fn entry(uid: u32, grant: &Grant, action: &str) -> AuditEntry {
-    AuditEntry {
-        t_ms: clock::now_ms(),
-        guest: grant.guest.clone(),
-        uid,
-        share: grant.id,
-        action: action.to_owned(),
-        object: grant.title.clone(),
+    async fn note_bytes(
+        &self,
+        who: &Visitor,
+        grant: &Grant,
+        action: &str,
+        bytes: u64,
+    ) -> Result<(), Failure> {
+        let entry = entry(who.uid, grant, action);
+        let audit = self.state.shares().audit();
+        Ok(audit.record_bytes(entry, bytes).await?)
     }
 }
 
@@ -318,122 +352,11 @@ async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
     })
 }
 
-/// Returns an answer that is a run, without what is not for guests.
-async fn shown(answer: Response, grant: &Grant) -> Result<Response, Failure> {
-    if !answer.status().is_success() {
-        return Ok(answer);
-    }
-    let body = to_bytes(answer.into_body(), MAX_RUN).await;
-    let run = body
-        .ok()
-        .and_then(|body| serde_json::from_slice::<Run>(&body).ok());
-    let run =
-        run.ok_or_else(|| Failure(ApiError::new(ErrorCode::Internal, "the run cannot be read")))?;
-    Ok(Json(stripped(run, grant)).into_response())
-}
-
-/// Returns a run without its environment, its place on the node, and the streams that are not shared.
-fn stripped(mut run: Run, grant: &Grant) -> Run {
-    run.spec.env.clear();
-    run.spec.session = None;
-    run.spec.cwd = None;
-    run.cwd_after = None;
-    run.pid = None;
-    if !grant.streams.is_empty() {
-        for sizes in [&mut run.sizes, &mut run.durable] {
-            for (name, size) in [
-                (StreamName::Stdout, &mut sizes.stdout),
-                (StreamName::Stderr, &mut sizes.stderr),
-                (StreamName::Tty, &mut sizes.tty),
-            ] {
-                if !grant.streams.contains(&name) {
-                    *size = 0;
-                }
-            }
-        }
-    }
-    run
-}
-
-fn shown_frames(body: Body, grant: Grant) -> Body {
-    let mut decoder = FrameDecoder::default();
-    Body::from_stream(body.into_data_stream().map(move |piece| {
-        decoder.push(&piece.map_err(std::io::Error::other)?);
-        let mut shown = BytesMut::new();
-        while let Some(frame) = decoder.next_frame().map_err(std::io::Error::other)? {
-            if let Some(frame) = shown_frame(frame, &grant) {
-                frame.encode(&mut shown);
-            }
-        }
-        Ok::<_, std::io::Error>(shown.freeze())
-    }))
-}
-
-fn shown_frame(frame: Frame, grant: &Grant) -> Option<Frame> {
-    let shows = |name: &StreamName| grant.streams.is_empty() || grant.streams.contains(name);
-    match frame {
-        Frame::Data { stream, .. } | Frame::Gap { stream, .. } if !shows(&stream) => None,
-        Frame::State(run) => Some(Frame::State(Box::new(stripped(*run, grant)))),
-        Frame::End(run) => Some(Frame::End(Box::new(stripped(*run, grant)))),
-        Frame::Data { .. } | Frame::Gap { .. } | Frame::Resize(_) | Frame::Ping => Some(frame),
-    }
-}
-
-fn kept(headers: &HeaderMap) -> HeaderMap {
-    let names = [
-        header::CONTENT_TYPE,
-        header::X_CONTENT_TYPE_OPTIONS,
-        header::CONTENT_SECURITY_POLICY,
-    ];
-    let kept = names
-        .into_iter()
-        .filter_map(|name| Some((name.clone(), headers.get(&name)?.clone())));
-    kept.collect()
-}
-
 const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 const MAX_ORDER: usize = 4 * 1024;
 
-/// A run's spec may be half a megabyte.
-const MAX_RUN: usize = 2 << 20;
+/// What the owner's own file requests have is four times as much.
+const MAX_CALLS: usize = 2;
 
-#[cfg(test)]
-mod tests {
-    use super::{ask::tests::grant, *};
-
-    #[test]
-    fn a_guest_sees_no_environment_and_no_other_stream() {
-        let json = serde_json::json!({
-            "id": RunId::random(), "spec": {"command": {"shell": "x"}, "env": {"TOKEN": "secret"}, "cwd": "/home/alice/p",
-            "session": "nb-1"}, "state": "exited", "createdMs": 0, "host": "h", "pid": 7, "cwdAfter": "/home/alice",
-            "sizes": {"stdout": 5, "stderr": 6, "tty": 0}, "durable": {"stdout": 5, "stderr": 6, "tty": 0},
-        });
-        let run: Run = serde_json::from_value(json).unwrap();
-        let part = grant(Access::View, &[StreamName::Stdout]);
-        let text = serde_json::to_string(&stripped(run, &part)).unwrap();
-        for secret in [
-            "secret",
-            "TOKEN",
-            "alice",
-            "nb-1",
-            "\"stderr\":6",
-            "\"pid\"",
-        ] {
-            assert!(!text.contains(secret), "{secret} in {text}");
-        }
-        let data = |stream| Frame::Data {
-            stream,
-            offset: 0,
-            bytes: Bytes::from_static(b"x"),
-        };
-        assert!(shown_frame(data(StreamName::Stdout), &part).is_some());
-        assert!(shown_frame(data(StreamName::Stderr), &part).is_none());
-        let gap = Frame::Gap {
-            stream: StreamName::Stderr,
-            offset: 0,
-            to: 9,
-        };
-        assert!(shown_frame(gap, &part).is_none());
-    }
-}
+const HEAVY_LIMIT: Duration = Duration::from_secs(10);

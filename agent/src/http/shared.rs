@@ -1,7 +1,7 @@
 //! `/v1/shared/{owner}/…`: what another user of this node shares with this one, through their agent.
 //!
 //! Invariants: the owner's agent is as strange as any command's output: its bytes never run as a page of
-//! ours, headers are made here, and documents are bounded; a body comes as fast as the client takes it,
+//! ours, headers are made here, documents are bounded, and what it says of a run is of the asked one; a body comes as fast as the client takes it,
 //! and nothing is kept between.
 //! Not here: finding the owner's agent (`shares::away`), what it allows (`http::guests`).
 
@@ -14,14 +14,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing,
 };
-use bytes::Bytes;
-#[cfg(test)]
-use hpcclient_protocol::Run;
-use hpcclient_protocol::{ApiError, FRAMES_CONTENT_TYPE, RunId};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use hpcclient_protocol::{
+    ApiError, ErrorCode, FRAMES_CONTENT_TYPE, Frame, FrameDecoder, Run, RunId,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use http_body_util::Limited;
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use tokio::time::timeout;
 
 use super::{AppState, failure::Failure, files};
 use crate::{
@@ -61,7 +63,7 @@ async fn run(
 ) -> Result<Response, Failure> {
     let id: RunId = id.parse()?;
     let answer = away::ask(&state, &owner, &Question::get(format!("/v1/runs/{id}"))).await?;
-    Ok(document(answer))
+    the_run(&owner, id, answer).await
 }
 
 /// A shared run's `stream`, `stdout`, `stderr`, `tty`, `screen` or `search`, with the query of the route of that name.
@@ -80,12 +82,13 @@ async fn view(
     if !matches!(part.as_str(), "stream" | "stdout" | "stderr" | "tty") {
         return Ok(document(answer));
     }
-    let kind = if part == "stream" {
-        FRAMES_CONTENT_TYPE
+    let body = Body::new(answer.into_body());
+    let (kind, body) = if part == "stream" {
+        (FRAMES_CONTENT_TYPE, frames_of(id.parse()?, body))
     } else {
-        BYTES
+        (BYTES, body)
     };
-    let mut response = Response::new(Body::new(answer.into_body()));
+    let mut response = Response::new(body);
     protect(response.headers_mut(), kind);
     Ok(response)
 }
@@ -112,6 +115,9 @@ async fn drive(
     let answer = away::ask(&state, &owner, &question).await?;
     if answer.status() == StatusCode::NO_CONTENT {
         return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    if part == "signal" {
+        return the_run(&owner, id.parse()?, answer).await;
     }
     Ok(document(answer))
 }
@@ -177,6 +183,42 @@ fn target(id: &str, part: &str, query: Option<&str>, parts: &[&str]) -> Result<S
     ))
 }
 
+/// Returns the run that an owner's agent tells of, if it is the one that was asked for.
+async fn the_run(
+    owner: &str,
+    id: RunId,
+    answer: http::Response<Incoming>,
+) -> Result<Response, Failure> {
+    let body = Limited::new(answer.into_body(), MAX_DOCUMENT).collect();
+    let body = timeout(BODY_LIMIT, body).await.ok().and_then(Result::ok);
+    let run = body.and_then(|body| serde_json::from_slice::<Run>(&body.to_bytes()).ok());
+    let Some(run) = run.filter(|run| run.id == id) else {
+        let what = format!("{owner}'s agent did not answer with this run");
+        return Err(Failure(ApiError::new(ErrorCode::Unavailable, what)));
+    };
+    let mut response = axum::Json(run).into_response();
+    protect(response.headers_mut(), "application/json");
+    Ok(response)
+}
+
+/// Passes frames on, and cuts a body that makes no sense or tells of another run.
+fn frames_of(id: RunId, body: Body) -> Body {
+    let mut decoder = FrameDecoder::default();
+    Body::from_stream(body.into_data_stream().map(move |piece| {
+        decoder.push(&piece.map_err(std::io::Error::other)?);
+        let mut passed = BytesMut::new();
+        while let Some(frame) = decoder.next_frame().map_err(std::io::Error::other)? {
+            if let Frame::State(run) | Frame::End(run) = &frame
+                && run.id != id
+            {
+                return Err(std::io::Error::other("another run than asked for"));
+            }
+            frame.encode(&mut passed);
+        }
+        Ok::<_, std::io::Error>(passed.freeze())
+    }))
+}
+
 fn document(answer: http::Response<Incoming>) -> Response {
     let mut response = Response::new(Body::new(Limited::new(answer.into_body(), MAX_DOCUMENT)));
     protect(response.headers_mut(), "application/json");
@@ -212,3 +254,27 @@ const BYTES: &str = "application/octet-stream";
 const DRIVE_LIMIT: Duration = Duration::from_secs(60);
 
 const MAX_DOCUMENT: usize = 8 << 20;
+
+const BODY_LIMIT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_of_another_run_are_cut() {
+        let id = RunId::random();
+        let run: Run = serde_json::from_value(serde_json::json!({
+            "id": id, "spec": {"command": {"shell": "x"}}, "state": "exited", "createdMs": 0, "host": "h",
+        }))
+        .unwrap();
+        let mut bytes = BytesMut::new();
+        Frame::End(Box::new(run)).encode(&mut bytes);
+        let passed = async |id| {
+            let body = frames_of(id, Body::from(bytes.clone().freeze()));
+            axum::body::to_bytes(body, 99_999).await.ok()
+        };
+        assert_eq!(passed(id).await.unwrap(), bytes);
+        assert!(passed(RunId::random()).await.is_none());
+    }
+}

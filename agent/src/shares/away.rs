@@ -7,6 +7,7 @@
 //! it may send is bounded.
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -20,9 +21,13 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    net::UnixStream,
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
 
-use super::door::{PREFIX, SOCKET};
+use super::door::{SOCKET, uid_in};
 use crate::{http::AppState, place::RUN_DIR_PARENT};
 
 /// One request to another user's agent.
@@ -58,14 +63,20 @@ impl Question {
 pub async fn shares_of_others(state: &AppState) -> Vec<Share> {
     let own = rustix::process::getuid().as_raw();
     let doors = doors(None).await.into_iter().filter(|door| door.uid != own);
+    // For all of them together, so that many who send much take no more memory than one.
+    let room = &Semaphore::new(ALL_BYTES);
     let asked = stream::iter(doors).map(|door| async move {
-        timeout(LIST_LIMIT, list(state, &door))
+        timeout(LIST_LIMIT, list(state, &door, room))
             .await
             .unwrap_or_default()
     });
-    let found = asked.buffer_unordered(AT_ONCE).collect::<Vec<_>>();
-    let found = timeout(ALL_LIMIT, found).await.unwrap_or_default();
-    let mut shares: Vec<Share> = found.into_iter().flatten().collect();
+    let mut answers = std::pin::pin!(asked.buffer_unordered(AT_ONCE));
+    let until = Instant::now() + ALL_LIMIT;
+    let mut shares = Vec::new();
+    // What came in time counts.
+    while let Ok(Some(theirs)) = timeout_at(until, answers.next()).await {
+        shares.extend(theirs);
+    }
     shares.sort_by_key(|share| std::cmp::Reverse(share.created_ms));
     shares
 }
@@ -136,6 +147,7 @@ async fn doors(uid: Option<u32>) -> Vec<Found> {
 
 fn look_for_doors(parent: &Path, wanted: Option<u32>) -> Vec<Found> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut of_user = HashMap::<u32, usize>::new();
     let doors = entries.filter_map(|entry| {
         let uid = uid_in(entry.file_name().to_str()?)?;
         if wanted.is_some_and(|wanted| wanted != uid) {
@@ -143,33 +155,38 @@ fn look_for_doors(parent: &Path, wanted: Option<u32>) -> Vec<Found> {
         }
         let about = fs::symlink_metadata(entry.path()).ok()?;
         let is_theirs = about.is_dir() && about.uid() == uid;
+        if !is_theirs {
+            return None;
+        }
+        let number = of_user.entry(uid).or_default();
+        *number += 1;
         let path = entry.path().join(SOCKET);
-        is_theirs.then_some(Found { uid, path })
+        (*number <= MAX_OF_USER).then_some(Found { uid, path })
     });
     doors.take(MAX_DOORS).collect()
 }
 
-/// Returns the number in the name of a share directory.
-fn uid_in(name: &str) -> Option<u32> {
-    let rest = name.strip_prefix(PREFIX)?;
-    let (uid, number) = rest.split_once('.').unwrap_or((rest, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if digits(uid) && digits(number) {
-        uid.parse().ok()
-    } else {
-        None
-    }
-}
-
-async fn list(state: &AppState, door: &Found) -> Vec<Share> {
+async fn list(state: &AppState, door: &Found, room: &Semaphore) -> Vec<Share> {
     let question = Question::get("/v1/shares".to_owned());
     let Ok(answer) = send(state, door, &question).await else {
         return vec![];
     };
-    let body = Limited::new(answer.into_body(), LIST_BYTES).collect().await;
-    let shares = body
-        .ok()
-        .and_then(|body| serde_json::from_slice::<Vec<Share>>(&body.to_bytes()).ok());
+    let (mut body, mut bytes) = (answer.into_body(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Some(piece) = frame.ok().and_then(|frame| frame.into_data().ok()) else {
+            return vec![];
+        };
+        let size = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        let Ok(taken) = room.try_acquire_many(size) else {
+            return vec![];
+        };
+        taken.forget();
+        if bytes.len() + piece.len() > LIST_BYTES {
+            return vec![];
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    let shares = serde_json::from_slice::<Vec<Share>>(&bytes).ok();
     let (Some(shares), Some(owner)) = (shares, state.shares().names().of(door.uid).await) else {
         return vec![];
     };
@@ -225,16 +242,36 @@ async fn said(owner: &str, answer: Response<Incoming>) -> ApiError {
     .await;
     let body = body.ok().and_then(Result::ok);
     let error = body.and_then(|body| serde_json::from_slice::<ApiError>(&body.to_bytes()).ok());
-    error.map_or_else(
-        || {
-            let what = format!("{owner}'s agent answered with {status}");
-            ApiError::new(ErrorCode::Unavailable, what)
-        },
-        |error| ApiError {
-            message: format!("{owner}'s agent says: {}", error.message),
-            ..error
-        },
-    )
+    let Some(error) = error else {
+        let what = format!("{owner}'s agent answered with {status}");
+        return ApiError::new(ErrorCode::Unavailable, what);
+    };
+    let code = match error.code {
+        ErrorCode::BadRequest
+        | ErrorCode::Forbidden
+        | ErrorCode::Conflict
+        | ErrorCode::TooLarge
+        | ErrorCode::BadOffset
+        | ErrorCode::NoSpace => error.code,
+        // What an own agent says of itself, nobody else can say of theirs.
+        _ => ErrorCode::Unavailable,
+    };
+    let what = format!("{owner}'s agent says: {}", harmless(&error.message));
+    ApiError::new(code, what)
+}
+
+/// Returns a stranger's words as one line of bounded length in which nothing is hidden.
+fn harmless(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars().take(MAX_SAID) {
+        let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        if c.is_control() || turns {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// How long one owner may hold up the list.
@@ -254,6 +291,14 @@ const MAX_OF_ONE: usize = 256;
 
 const LIST_BYTES: usize = 1 << 20;
 
+const ALL_BYTES: usize = 8 << 20;
+
+/// An agent each, and no more than that of those who make directories.
+const MAX_OF_USER: usize = 4;
+
+/// In characters.
+const MAX_SAID: usize = 500;
+
 const ERROR_BYTES: usize = 64 * 1024;
 
 const BUFFER: usize = 64 * 1024;
@@ -262,7 +307,7 @@ const BUFFER: usize = 64 * 1024;
 mod tests {
     use std::os::unix::fs::{chown, symlink};
 
-    use super::*;
+    use super::{super::door::PREFIX, *};
 
     #[test]
     fn only_a_directory_of_the_user_in_its_name_counts() {
@@ -293,5 +338,24 @@ mod tests {
             chown(at(format!("{PREFIX}{uid}.1")), Some(65534), None).unwrap();
             assert_eq!(look_for_doors(parent.path(), None).len(), 1);
         }
+    }
+
+    #[test]
+    fn one_user_has_a_few_doors_however_many_they_make() {
+        let parent = tempfile::tempdir().unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        for number in 0..50 {
+            fs::create_dir(parent.path().join(format!("{PREFIX}{uid}.{number}"))).unwrap();
+        }
+        assert_eq!(look_for_doors(parent.path(), None).len(), MAX_OF_USER);
+    }
+
+    #[test]
+    fn a_strangers_words_are_one_line_with_nothing_hidden() {
+        assert_eq!(
+            harmless("no\n\x1b[2J\u{202e}x"),
+            "no\\n\\u{1b}[2J\\u{202e}x"
+        );
+        assert_eq!(harmless(&"é".repeat(9000)).chars().count(), MAX_SAID);
     }
 }

@@ -3,7 +3,8 @@
 //! Opened and closed by `keeper`. The directory is 0711 and this user's, so that nobody else can put
 //! anything into it; the socket is 0666, and who connects is told by the kernel.
 //! Invariants: a directory is used only when it is ours, a real directory and not open for writing to
-//! others, else the next number is tried; two agents of one user have a directory each, by a lock in it.
+//! others, else the next number is tried; two agents of one user have a directory each, by a lock in it. Who takes
+//! all the fixed names cannot take the random ones that are tried after them.
 
 use std::{
     fs, io,
@@ -49,7 +50,7 @@ impl Door {
 
     fn open_in(parent: &Path) -> io::Result<Self> {
         let mut last = io::Error::other("no name is left");
-        for folder in folders(parent) {
+        for folder in folders(parent).chain(random_folders(parent)) {
             match take(&folder).and_then(|lock| bind(folder, lock)) {
                 Ok(door) => return Ok(door),
                 Err(error) => last = error,
@@ -71,12 +72,35 @@ impl Door {
     }
 }
 
-/// Removes what an agent that was killed left in the names of this user.
+/// Removes what an agent that was killed left, under whatever name.
 pub(super) fn tidy() {
-    for folder in folders(Path::new(RUN_DIR_PARENT)) {
-        if fs::symlink_metadata(&folder).is_ok() && take(&folder).is_ok() {
+    tidy_in(Path::new(RUN_DIR_PARENT));
+}
+
+fn tidy_in(parent: &Path) {
+    let own = rustix::process::getuid().as_raw();
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().and_then(uid_in) != Some(own) {
+            continue;
+        }
+        let folder = entry.path();
+        let is_ours =
+            fs::symlink_metadata(&folder).is_ok_and(|about| about.is_dir() && about.uid() == own);
+        if is_ours && take(&folder).is_ok() {
             clear(&folder);
         }
+    }
+}
+
+/// Returns the number of the user in the name of a share directory.
+pub(super) fn uid_in(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix(PREFIX)?;
+    let (uid, number) = rest.split_once('.').unwrap_or((rest, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits(uid) && digits(number) {
+        uid.parse().ok()
+    } else {
+        None
     }
 }
 
@@ -96,6 +120,16 @@ fn folders(parent: &Path) -> impl Iterator<Item = PathBuf> {
         } else {
             format!("{name}.{number}")
         })
+    })
+}
+
+/// Names that nobody can have taken before.
+fn random_folders(parent: &Path) -> impl Iterator<Item = PathBuf> {
+    let name = format!("{PREFIX}{}", rustix::process::getuid().as_raw());
+    let parent = parent.to_owned();
+    (0..ATTEMPTS).map(move |_| {
+        let (number, ..) = uuid::Uuid::new_v4().as_fields();
+        parent.join(format!("{name}.{number}"))
     })
 }
 
@@ -160,7 +194,7 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 
 const LOCK: &str = "lock";
 
-const ATTEMPTS: u32 = 64;
+const ATTEMPTS: u32 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -229,5 +263,25 @@ mod tests {
         assert!(names(elsewhere.path()).is_empty());
         door.close();
         assert_eq!(names(parent.path()).len(), free);
+    }
+
+    #[tokio::test]
+    async fn who_takes_every_fixed_name_keeps_nobody_out() {
+        let parent = tempfile::tempdir().unwrap();
+        for folder in folders(parent.path()) {
+            fs::write(folder, "").unwrap();
+        }
+        let door = Door::open_in(parent.path()).unwrap();
+        let name = door.folder.file_name().unwrap().to_str().unwrap();
+        assert_eq!(uid_in(name), Some(rustix::process::getuid().as_raw()));
+        // What a killed agent left there is found; what is another's, or in use, stays.
+        tidy_in(parent.path());
+        assert!(door.is_there());
+        drop(door);
+        tidy_in(parent.path());
+        assert_eq!(
+            names(parent.path()).len(),
+            usize::try_from(ATTEMPTS).unwrap()
+        );
     }
 }

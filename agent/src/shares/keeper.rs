@@ -3,12 +3,13 @@
 //! One task, started by `serve`. Without a share it waits for a call and nothing else.
 //! Invariants: the kernel says who comes; one connection carries one request; a request that does not
 //! come within [`HEAD_LIMIT`] is cut; when the share that let a connection in ends, the connection is
-//! dropped at once, also when its reader has stopped reading.
+//! dropped at once, also when its reader has stopped reading; while the site has sharing off, nobody is let in by a
+//! connection of before either.
 //! Not here: what may be asked (`http::guests`).
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -65,6 +66,9 @@ pub async fn start(state: &AppState) {
                 let _gone: Result<(), _> = Reply::send(reply, kept);
             }
         }
+        if let Err(error) = keeper.shares.audit().settle().await {
+            tracing::warn!(%error, "what guests did last is not recorded");
+        }
         // What is left of the door tells guests that this user's agent will be back.
         if let Some(door) = keeper.door.take()
             && keeper.state.leaves_nothing()
@@ -80,7 +84,7 @@ struct Keeper {
     router: Router,
     door: Option<Door>,
     /// How many connections each user has.
-    coming: Arc<Mutex<HashMap<u32, usize>>>,
+    coming: Coming,
 }
 
 impl Keeper {
@@ -93,6 +97,9 @@ impl Keeper {
             }
         }
         self.state.runs().set_shared(self.shares.runs());
+        if let Err(error) = self.shares.audit().settle().await {
+            tracing::warn!(%error, "what guests did again is not recorded yet");
+        }
         let is_open = self.door.as_ref().is_some_and(Door::is_there);
         let has_any = !self.shares.lock().is_empty();
         let off = if has_any {
@@ -103,14 +110,15 @@ impl Keeper {
         if let Some(reason) = &off {
             tracing::warn!(reason, "sharing is off: nobody is let in");
         }
+        self.shares.0.shut.store(off.is_some(), Ordering::Release);
+        if off.is_some() {
+            // Whoever is still inside leaves.
+            self.cut_all();
+        }
         let wanted = has_any && off.is_none();
         if is_open != wanted {
             if let Some(door) = self.door.take() {
                 door.close();
-            }
-            if !wanted {
-                // Whoever is still inside leaves.
-                self.cut_all();
             }
             if wanted {
                 match Door::open() {
@@ -127,10 +135,15 @@ impl Keeper {
         Ok(())
     }
 
+    /// Ends what is over for those who are inside, all of it before a disk can take its time.
     fn over(&self) -> Vec<ShareId> {
         let active = self.shares.lock();
         let over = active.iter().filter(|(_, active)| !active.is_on());
-        over.map(|(id, _)| *id).collect()
+        let ended = over.map(|(id, active)| {
+            active.ended.cancel();
+            *id
+        });
+        ended.collect()
     }
 
     fn cut_all(&self) {
@@ -180,12 +193,7 @@ impl Keeper {
     fn let_in(&self, stream: UnixStream) {
         let Ok(peer) = stream.peer_cred() else { return };
         let uid = peer.uid();
-        let limit = if self.shares.knows(uid) {
-            MAX_OF_GUEST
-        } else {
-            MAX_OF_STRANGER
-        };
-        let Some(place) = Place::take(&self.coming, uid, limit) else {
+        let Some(place) = Place::take(&self.coming, uid, self.shares.knows(uid)) else {
             tracing::debug!(uid, "too many connections of one user");
             return;
         };
@@ -243,22 +251,33 @@ impl Leash {
     }
 }
 
+/// How many connections each guest has, and each stranger.
+type Coming = Arc<Mutex<HashMap<(bool, u32), usize>>>;
+
 /// A user's place among the connections; dropping it gives it back.
 struct Place {
-    uid: u32,
-    coming: Arc<Mutex<HashMap<u32, usize>>>,
+    who: (bool, u32),
+    coming: Coming,
 }
 
 impl Place {
-    fn take(coming: &Arc<Mutex<HashMap<u32, usize>>>, uid: u32, limit: usize) -> Option<Self> {
+    /// Takes one. Strangers have places of their own, so that they keep no guest out.
+    fn take(coming: &Coming, uid: u32, is_guest: bool) -> Option<Self> {
+        let (limit, all) = if is_guest {
+            (MAX_OF_GUEST, MAX_OF_GUESTS)
+        } else {
+            (MAX_OF_STRANGER, MAX_OF_STRANGERS)
+        };
+        let who = (is_guest, uid);
         let mut known = coming.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_user = known.get(&uid).copied().unwrap_or(0);
-        if of_user >= limit || known.values().sum::<usize>() >= MAX_OF_ALL {
+        let of_user = known.get(&who).copied().unwrap_or(0);
+        let alike = known.iter().filter(|((of, _), _)| *of == is_guest);
+        if of_user >= limit || alike.map(|(_, number)| number).sum::<usize>() >= all {
             return None;
         }
-        known.insert(uid, of_user + 1);
+        known.insert(who, of_user + 1);
         Some(Self {
-            uid,
+            who,
             coming: Arc::clone(coming),
         })
     }
@@ -267,10 +286,10 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut known = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_user) = known.get_mut(&self.uid) {
+        if let Some(of_user) = known.get_mut(&self.who) {
             *of_user = of_user.saturating_sub(1);
             if *of_user == 0 {
-                known.remove(&self.uid);
+                known.remove(&self.who);
             }
         }
     }
@@ -281,7 +300,7 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 const HEAD_BYTES: usize = 16 * 1024;
 
 /// The door is looked after, and the policy read, this often while something is shared.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -291,4 +310,25 @@ const MAX_OF_GUEST: usize = 48;
 /// Who has no share only asks whether there is one.
 const MAX_OF_STRANGER: usize = 4;
 
-const MAX_OF_ALL: usize = 192;
+const MAX_OF_GUESTS: usize = 192;
+
+const MAX_OF_STRANGERS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_take_no_guests_place() {
+        let coming = Coming::default();
+        let strangers: Vec<_> = (0..100)
+            .filter_map(|uid| Place::take(&coming, uid, false))
+            .collect();
+        assert_eq!(strangers.len(), MAX_OF_STRANGERS);
+        let of_one = (0..100).filter_map(|_| Place::take(&coming, 7, true));
+        assert_eq!(of_one.collect::<Vec<_>>().len(), MAX_OF_GUEST);
+        drop(strangers);
+        assert!(Place::take(&coming, 200, false).is_some());
+        assert!(coming.lock().unwrap().is_empty());
+    }
+}

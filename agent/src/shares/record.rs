@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::names::User;
-use crate::clock;
+use crate::{clock, files::Inode};
 
 /// A share and what is needed to keep it across starts of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub(super) struct Record {
     pub(super) boot_id: String,
     /// When it ends by the clock since that boot.
     pub(super) ends_boot_ms: Option<u64>,
+    /// The file that was shared, so that another one in its place is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) inode: Option<Inode>,
 }
 
 impl Record {
@@ -137,12 +140,14 @@ pub(super) fn write(folder: &Path, record: &Record) -> Result<(), ApiError> {
     write().map_err(|error| failed("the share cannot be written to", &path, &error))
 }
 
-/// Removes a share; it is gone from the disk when this returns.
-pub(super) fn remove(folder: &Path, id: ShareId) -> Result<(), ApiError> {
+/// Removes a share; it is gone from the disk when this returns. Returns whether it was there.
+pub(super) fn remove(folder: &Path, id: ShareId) -> Result<bool, ApiError> {
     let path = path(folder, id);
     let removed = match fs::remove_file(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.and_then(|()| fs::File::open(folder)?.sync_all()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        done => done
+            .and_then(|()| fs::File::open(folder)?.sync_all())
+            .map(|()| true),
     };
     removed.map_err(|error| {
         failed(
@@ -216,6 +221,7 @@ pub(super) mod tests {
             }],
             boot_id: "boot".to_owned(),
             ends_boot_ms: None,
+            inode: None,
         }
     }
 
@@ -231,8 +237,8 @@ pub(super) mod tests {
         let mut all = read_all(&folder);
         all.sort_by_key(|record| record.share.id);
         assert_eq!(all, [one.clone(), two.clone()]);
-        remove(&folder, one.share.id).unwrap();
-        remove(&folder, one.share.id).unwrap();
+        assert!(remove(&folder, one.share.id).unwrap());
+        assert!(!remove(&folder, one.share.id).unwrap());
         assert_eq!(read_all(&folder), [two]);
     }
 

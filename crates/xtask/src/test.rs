@@ -137,8 +137,12 @@ fn unit() -> Result<()> {
     ]))?;
     let agent = path("target/debug/hpcagent");
     let test = |args: &[&str]| run(cargo(args).env("HPCCLIENT_AGENT", &agent));
+    let is_root = is_root()?;
     if has_nextest() {
-        return test(&["nextest", "run", "--locked", "--workspace"]);
+        let all = ["nextest", "run", "--locked", "--workspace"];
+        let others = format!("not test({AS_ROOT})");
+        let only = if is_root { vec![] } else { vec!["-E", &others] };
+        return test(&[&all[..], &only].concat());
     }
     let quiet = ["test", "--quiet", "--locked"];
     let all = [
@@ -149,9 +153,18 @@ fn unit() -> Result<()> {
         "--bins",
         "--tests",
     ];
-    test(&[&quiet[..], &all].concat())?;
+    let only: &[&str] = if is_root {
+        &[]
+    } else {
+        &["--", "--skip", AS_ROOT]
+    };
+    test(&[&quiet[..], &all, only].concat())?;
     let tidy = ["-p", "hpcclient-tests", "--lib", "--test", "tidy"];
     test(&[&quiet[..], &tidy].concat())
+}
+
+fn is_root() -> Result<bool> {
+    Ok(capture(&mut command("id", &["-u"]))?.trim() == "0")
 }
 
 /// Without what needs a cluster; the end-to-end stage runs all of it.
@@ -182,7 +195,7 @@ fn end_to_end() -> Result<()> {
     build::web()?;
     let programs = build::programs(true)?;
     build::wheel(&programs)?;
-    let is_root = capture(&mut command("id", &["-u"]))?.trim() == "0";
+    let is_root = is_root()?;
     if !is_root {
         say("not run, because they need root: the tests in modules named `as_root`");
     }

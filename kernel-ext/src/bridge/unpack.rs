@@ -32,11 +32,14 @@ pub(crate) async fn for_browser(asked: &HeaderMap, mut answer: Answer) -> Result
     let packed = to_bytes(body, MAX_PACKED)
         .await
         .map_err(|error| broken(io::Error::other(error)))?;
-    let unpacked = tokio::task::spawn_blocking(move || unpack(&packed))
-        .await
-        .map_err(|error| broken(error.into()))?
-        .map_err(broken)?;
-    *answer.body_mut() = unpacked.into();
+    // The answer to a HEAD has the headers only.
+    if !packed.is_empty() {
+        let unpacked = tokio::task::spawn_blocking(move || unpack(&packed))
+            .await
+            .map_err(|error| broken(error.into()))?
+            .map_err(broken)?;
+        *answer.body_mut() = unpacked.into();
+    }
     let headers = answer.headers_mut();
     headers.remove(header::CONTENT_ENCODING);
     headers.remove(header::CONTENT_LENGTH);
@@ -131,6 +134,13 @@ mod tests {
         assert_eq!(plain.headers()[header::ETAG], "W/\"x\"");
         let body = to_bytes(plain.into_body(), 99).await.unwrap();
         assert_eq!(body, "hello hello hello\n");
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_headers_only_stays_one() {
+        let plain = for_browser(&asks("gzip"), packed(b"")).await.unwrap();
+        assert!(!plain.headers().contains_key(header::CONTENT_ENCODING));
+        assert!(to_bytes(plain.into_body(), 9).await.unwrap().is_empty());
     }
 
     #[tokio::test]

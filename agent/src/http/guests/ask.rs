@@ -65,6 +65,20 @@ impl Ask {
         }
     }
 
+    /// Returns whether the answer takes reading much of what is stored, with these words.
+    pub(super) fn reads_much(self, query: &str) -> bool {
+        let scans = |word: &str| {
+            ["tail=", "since=", "until="]
+                .iter()
+                .any(|scan| word.starts_with(scan))
+        };
+        match self {
+            Self::Search | Self::Screen => true,
+            Self::Stream | Self::Raw(_) => query.split('&').any(scans),
+            Self::Info | Self::Stdin | Self::Signal | Self::Resize => false,
+        }
+    }
+
     pub(super) const fn drives(self) -> bool {
         matches!(self, Self::Stdin | Self::Signal | Self::Resize)
     }
@@ -109,6 +123,7 @@ pub(super) mod tests {
             access,
             streams: streams.to_vec(),
             title: "x".to_owned(),
+            inode: None,
             ended: CancellationToken::new(),
         }
     }
@@ -142,6 +157,18 @@ pub(super) mod tests {
             allowed(&grant(Access::Drive, &[Stdout])),
             allowed(&grant(Access::View, &[Stdout]))
         );
+    }
+
+    #[test]
+    fn what_reads_much_is_known_by_its_words() {
+        assert!(Ask::Search.reads_much("") && Ask::Screen.reads_much(""));
+        let asked = words("stdout=1&t%61il=5", Ask::Stream);
+        assert!(Ask::Stream.reads_much(&asked), "{asked}");
+        let raw = Ask::Raw(StreamName::Stdout);
+        for word in ["tail=1", "from=1&since=5", "until=5"] {
+            assert!(raw.reads_much(word), "{word}");
+        }
+        assert!(!raw.reads_much("from=1&head=2") && !Ask::Info.reads_much("tail=1"));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! Called by `live` for an `open` with an owner. The owner's agent sends frames as a body; here they
 //! are cut to what the viewer has granted, so a slow viewer slows that body and nothing else.
 //! Invariants: at most one frame of the owner's waits here; after a cut the run is followed from the
-//! offset that the viewer has; what the viewer types goes in order, one request at a time; an error names
-//! the owner.
+//! offset that the viewer has; what the viewer types goes in order, one request at a time, and the same piece until
+//! the owner's agent has answered or the channel ends; what that agent sends cannot be another run or bring the
+//! offsets out of bounds; an error names the owner.
 //! Not here: finding the owner's agent (`shares::away`).
 
 use std::time::Duration;
@@ -180,7 +181,15 @@ fn open(
                 let _cut = outlet.control.send(text(&message)).await;
             }
         };
-        let obeying = obey(&there, number, &writer, queue, &control);
+        let obeying = async {
+            if let Err(error) = obey(&there, number, &writer, queue, &control).await {
+                let message = AgentMessage::Error {
+                    channel: Some(number),
+                    error: logged(error),
+                };
+                let _cut = control.send(text(&message)).await;
+            }
+        };
         let _closed = until
             .run_until_cancelled(async {
                 tokio::select! {
@@ -210,36 +219,69 @@ async fn follow(
     let mut sent = 0;
     // Before it has ever worked, an owner who is not there is the answer.
     let mut give_up = Instant::now();
+    let mut pause = PAUSE;
     loop {
+        let began = Instant::now();
         match there.frames(at).await {
             Ok(body) => {
-                if there
-                    .pump(body, &mut at, &mut sent, &mut granted, outlet)
-                    .await
-                {
-                    return Ok(());
+                let end = there.pump(body, &mut at, &mut sent, &mut granted, outlet);
+                match end.await {
+                    Pumped::Done => return Ok(()),
+                    Pumped::Broken(what) => {
+                        let what = format!("{}'s agent sent {what}", there.owner);
+                        return Err(ApiError::new(ErrorCode::Unavailable, what));
+                    }
+                    Pumped::Cut => {}
                 }
                 give_up = Instant::now() + PATIENCE;
             }
             Err(error) if error.code == ErrorCode::Unavailable && Instant::now() < give_up => {}
             Err(error) => return Err(error),
         }
-        sleep(PAUSE).await;
+        // One that answers and hangs up, again and again, is asked ever less often.
+        pause = if began.elapsed() < PATIENCE {
+            (pause * 2).min(LONGEST_PAUSE)
+        } else {
+            PAUSE
+        };
+        sleep(pause).await;
     }
 }
 
-/// Does what the viewer wants, one after another.
+/// Does what the viewer wants, one after another, until the channel ends.
+///
+/// # Errors
+/// The owner's agent is away for too long to keep what was typed in order.
 async fn obey(
     there: &There,
     number: u32,
     writer: &str,
     mut queue: mpsc::Receiver<Order>,
     control: &mpsc::Sender<Message>,
-) {
+) -> Result<(), ApiError> {
     while let Some(order) = queue.recv().await {
-        let done = match order {
-            Order::Stdin(seq, bytes) => there.write(writer, seq, bytes).await.map(Some),
-            Order::Resize(size) => there.resize(size).await.map(|()| None),
+        let mut give_up = None;
+        let done = loop {
+            // The same writer and number: what was taken before the answer was lost is not taken twice.
+            let done = match &order {
+                Order::Stdin(seq, bytes) => {
+                    there.write(writer, *seq, bytes.clone()).await.map(Some)
+                }
+                Order::Resize(size) => there.resize(*size).await.map(|()| None),
+            };
+            match done {
+                Err(error) if error.code == ErrorCode::Unavailable => {
+                    let now = Instant::now();
+                    if now < *give_up.get_or_insert(now + PATIENCE) {
+                        sleep(PAUSE).await;
+                    } else if matches!(order, Order::Stdin(..)) {
+                        return Err(error);
+                    } else {
+                        break Err(error);
+                    }
+                }
+                done => break done,
+            }
         };
         let message = match done {
             Ok(None) => continue,
@@ -255,7 +297,17 @@ async fn obey(
         };
         let _cut = say(control, &message);
     }
-    std::future::pending::<()>().await;
+    std::future::pending().await
+}
+
+/// How a body of frames ended.
+enum Pumped {
+    /// The run or the socket has ended: nothing more comes.
+    Done,
+    /// The connection is gone: the run is followed from where it stands.
+    Cut,
+    /// It makes no sense, in words.
+    Broken(&'static str),
 }
 
 impl There {
@@ -313,7 +365,7 @@ impl There {
         self.post("resize", "", body.into()).await.map(drop)
     }
 
-    /// Hands frames on as the viewer grants; `true` says that nothing more comes.
+    /// Hands frames on as the viewer grants.
     async fn pump(
         &self,
         mut body: Incoming,
@@ -321,7 +373,7 @@ impl There {
         sent: &mut u64,
         granted: &mut watch::Receiver<u64>,
         outlet: &Outlet,
-    ) -> bool {
+    ) -> Pumped {
         let mut decoder = FrameDecoder::default();
         loop {
             match decoder.next_frame() {
@@ -331,12 +383,8 @@ impl There {
                     bytes,
                 })) => {
                     let here = offset_in(at, stream);
-                    if offset != *here {
-                        tracing::warn!(
-                            owner = self.owner,
-                            "another user's agent sent bytes out of order"
-                        );
-                        return false;
+                    if offset != *here || offset.checked_add(bytes.len() as u64).is_none() {
+                        return Pumped::Broken("bytes out of order");
                     }
                     let mut rest = bytes;
                     while !rest.is_empty() {
@@ -344,7 +392,7 @@ impl There {
                         let max = usize::try_from(credit).unwrap_or(usize::MAX).min(FRAME);
                         if max == 0 {
                             if granted.changed().await.is_err() {
-                                return true;
+                                return Pumped::Done;
                             }
                             continue;
                         }
@@ -360,19 +408,29 @@ impl There {
                         )
                         .await
                         {
-                            return true;
+                            return Pumped::Done;
                         }
                         *here += length;
                         *sent += length;
                     }
                 }
                 Ok(Some(frame)) => {
-                    if let Frame::Gap { stream, to, .. } = &frame {
-                        *offset_in(at, *stream) = *to;
+                    match &frame {
+                        Frame::Gap { stream, to, .. } => {
+                            let here = offset_in(at, *stream);
+                            if to < here {
+                                return Pumped::Broken("bytes out of order");
+                            }
+                            *here = *to;
+                        }
+                        Frame::State(run) | Frame::End(run) if run.id != self.run => {
+                            return Pumped::Broken("another run");
+                        }
+                        _ => {}
                     }
                     let is_last = matches!(frame, Frame::End(_));
                     if !put(outlet, &frame).await || is_last {
-                        return true;
+                        return Pumped::Done;
                     }
                 }
                 Ok(None) => match timeout(SILENCE, body.frame()).await {
@@ -381,11 +439,11 @@ impl There {
                             decoder.push(&piece);
                         }
                     }
-                    _ => return false,
+                    _ => return Pumped::Cut,
                 },
                 Err(error) => {
                     tracing::warn!(%error, owner = self.owner, "another user's agent sent no frame");
-                    return false;
+                    return Pumped::Broken("what is no frame");
                 }
             }
         }
@@ -426,5 +484,7 @@ const SILENCE: Duration = Duration::from_secs(45);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const PAUSE: Duration = Duration::from_millis(200);
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 const ORDER_LIMIT: Duration = Duration::from_secs(60);
