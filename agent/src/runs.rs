@@ -28,7 +28,7 @@ mod turns;
 mod waiting;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
@@ -201,7 +201,8 @@ impl Runs {
                 self.blocking(move || Ok(dir.reader(at)?)).await?
             };
             let seat = self.0.readers.seat();
-            return Ok(Follower::live(live, watch, reader, mode, seat));
+            let is_local = self.0.store.is_local();
+            return Ok(Follower::live(live, watch, reader, mode, seat, is_local));
         }
         let (dir, run) = self.stored(id).await?;
         if mode == Mode::Follow && !run.state.is_final() {
@@ -273,6 +274,26 @@ impl Runs {
 
     fn live(&self, id: RunId) -> Option<Arc<LiveRun>> {
         lock(&self.0.live).get(&id).cloned()
+    }
+
+    /// Makes a stored run live; `false` where it is already, if only because somebody asks for it now.
+    fn admit(&self, live: &Arc<LiveRun>) -> bool {
+        match lock(&self.0.live).entry(live.id()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(Arc::clone(live));
+                true
+            }
+        }
+    }
+
+    /// Takes back what was made live, and nobody else's.
+    fn dismiss(&self, live: &Arc<LiveRun>) {
+        if let Entry::Occupied(known) = lock(&self.0.live).entry(live.id())
+            && Arc::ptr_eq(known.get(), live)
+        {
+            known.remove();
+        }
     }
 
     /// Reads a run that is not live from the store.

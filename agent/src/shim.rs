@@ -203,8 +203,10 @@ fn keep_run(
                 reason: Some(format!("its keeper could not start: {error:#}")),
                 ..RunRecord::new(RunState::Lost)
             };
-            // The agent that started this shim sees it end in any case.
-            drop(dir.write_record(&lost));
+            // The agent that started this shim sees it end in any case. An end that is written stays.
+            if !dir.record().is_ok_and(|record| record.state.is_final()) {
+                drop(dir.write_record(&lost));
+            }
             return Err(error);
         }
     };
@@ -242,6 +244,9 @@ fn keep_run(
 fn open_alone(dir: &RunDir, spec: &RunSpec) -> anyhow::Result<KeptRun> {
     let feed = Feed::new(dir.id(), None, false, true);
     let (file, record) = orders::open_record(dir)?;
+    if record.state.is_final() {
+        bail!("the run has ended already");
+    }
     Ok(KeptRun::open(dir.clone(), spec, file, record, feed)?)
 }
 

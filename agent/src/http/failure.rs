@@ -117,6 +117,7 @@ pub fn api_error(error: &RunError) -> ApiError {
             plain(ErrorCode::Conflict)
         }
         RunError::Living { .. } => plain(ErrorCode::Conflict).hint("kill it first"),
+        RunError::Written { .. } => plain(ErrorCode::Conflict).hint("end those processes first"),
         RunError::IsShared { .. } => plain(ErrorCode::Conflict).hint("unshare it first"),
         RunError::Orphaned { .. } => plain(ErrorCode::Conflict),
         RunError::Signal { source, .. } => plain(ErrorCode::Forbidden).caused_by(source),

@@ -14,6 +14,7 @@ use std::{
 
 use hpcclient_protocol::{RunId, RunState, SessionId};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Link, RunError, Runs,
@@ -65,10 +66,12 @@ impl Runs {
             sessions = counts.sessions,
             "adopted"
         );
-        let runs = self.clone();
-        let sweep = self.0.tracker.spawn(async move {
+        let (runs, known) = (self.clone(), CancellationToken::new());
+        let is_known = known.clone();
+        self.0.tracker.spawn(async move {
+            let _end = known.clone().drop_guard();
             let looking = runs.clone();
-            let swept = runs.blocking(move || looking.sweep(dead));
+            let swept = runs.blocking(move || looking.sweep(dead, &known));
             if let Some(Err(error)) = runs.0.stopping.run_until_cancelled(swept).await {
                 tracing::warn!(%error, "cannot look through the stored runs");
             }
@@ -76,7 +79,7 @@ impl Runs {
         self.keep_in_bounds();
         // A program in a session must not start before the session's directory is known.
         if counts.sessions > 0 {
-            let _panicked = sweep.await;
+            is_known.cancelled().await;
         }
     }
 
@@ -116,7 +119,7 @@ impl Runs {
             live.set_turn(link.turns().join());
         }
         live.set_link(link.clone());
-        lock(&self.0.live).insert(id, live);
+        self.admit(&live);
         Ok(())
     }
 
@@ -223,17 +226,26 @@ impl Runs {
         true
     }
 
-    /// Looks through the newest runs: settles them, and learns where adopted sessions stand.
-    fn sweep(&self, dead: Vec<RunId>) -> Result<(), RunError> {
+    /// Looks through the newest runs: settles them, and learns where adopted sessions stand. `known` is
+    /// cancelled when that is known of all.
+    fn sweep(&self, dead: Vec<RunId>, known: &CancellationToken) -> Result<(), RunError> {
         for dir in dead.into_iter().filter_map(|id| self.0.store.find(id)) {
             // However old it is: its process may have been left behind.
             let _settled = self.read(&dir);
         }
         let (mut unknown, mut waiting) = (self.session_ids(), Vec::new());
         let mut before = None;
-        loop {
-            let dirs = self.0.store.newest(before, SWEEP)?;
-            let waited = waiting.len();
+        for _ in 0..SWEEPS {
+            if unknown.is_empty() {
+                known.cancel();
+            }
+            let dirs = match self.0.store.newest(before, SWEEP) {
+                Ok(dirs) => dirs,
+                Err(error) => {
+                    self.wait_again(waiting);
+                    return Err(error.into());
+                }
+            };
             before = dirs.last().map(RunDir::id);
             for dir in dirs {
                 let Ok(run) = self.read(&dir) else { continue };
@@ -259,12 +271,12 @@ impl Runs {
                     self.set_session_cwd(&session, &cwd);
                 }
             }
-            // Those that wait are among the newest, unless there are very many.
-            if waiting.len() == waited || before.is_none() {
+            if before.is_none() || self.0.stopping.is_cancelled() {
                 break;
             }
         }
-        self.wait_again(waiting)
+        self.wait_again(waiting);
+        Ok(())
     }
 
     pub(super) fn is_session_alive(&self, id: &SessionId) -> bool {
@@ -309,8 +321,10 @@ fn answering(run_dir: PathBuf) -> (Vec<Found>, Vec<RunId>) {
 
 const GREETING_LIMIT: Duration = Duration::from_secs(2);
 
-/// Older runs are settled when someone looks at them.
 const SWEEP: usize = 300;
+
+/// Older runs are settled when someone looks at them.
+const SWEEPS: usize = 10;
 
 /// How long a command may take to end with its terminal, before it is called an orphan.
 const DYING_LOOKS: u32 = 10;

@@ -56,6 +56,12 @@ pub enum RunError {
         /// The id.
         id: RunId,
     },
+    /// The run has ended, but what it left behind still writes.
+    #[error("run {id} has ended, but processes that it left behind still write its output")]
+    Written {
+        /// The id.
+        id: RunId,
+    },
     /// The run is shared with others.
     #[error("run {id} is shared")]
     IsShared {

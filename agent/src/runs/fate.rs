@@ -39,12 +39,17 @@ impl Runs {
     pub(super) fn settle(&self, dir: &RunDir) -> Result<Run, RunError> {
         let _one = lock(&self.0.settling);
         // It may have been adopted or settled since the caller looked.
-        if let Some(live) = self.live(dir.id()).filter(|live| live.dir().is_some()) {
+        let live = self.live(dir.id());
+        if let Some(live) = live.as_ref().filter(|live| live.dir().is_some()) {
             return Ok(live.to_run());
         }
         let run = dir.load()?;
         if run.state.is_final() || !self.is_ours(&run) {
             return Ok(run);
+        }
+        if live.is_some() {
+            // It is being made at this moment, and starts in the next.
+            return Ok(Run { live: true, ..run });
         }
         let record = dir.record()?;
         match self.fate(&run, &record) {
@@ -60,9 +65,10 @@ impl Runs {
             Fate::Orphaned => {
                 let record = orphan(dir, record)?;
                 let live = Arc::new(LiveRun::found(dir.load()?, dir.clone(), record));
-                lock(&self.0.live).insert(live.id(), Arc::clone(&live));
-                self.0.events.tell(|| live.to_run());
-                self.watch_orphan(&live);
+                if self.admit(&live) {
+                    self.0.events.tell(|| live.to_run());
+                    self.watch_orphan(&live);
+                }
                 Ok(live.to_run())
             }
         }
@@ -135,7 +141,8 @@ pub(super) fn lost(record: RunRecord, reason: impl Into<String>) -> RunRecord {
     RunRecord {
         state: RunState::Lost,
         reason: Some(reason.into()),
-        ended_ms: Some(clock::now_ms()),
+        // Its end was seen if only its last output could not be written.
+        ended_ms: record.ended_ms.or_else(|| Some(clock::now_ms())),
         ..record
     }
 }
@@ -166,6 +173,16 @@ fn orphan(dir: &RunDir, record: RunRecord) -> Result<RunRecord, RunError> {
     };
     dir.write_record(&record)?;
     Ok(record)
+}
+
+/// Returns whether the shim of a run that has ended still writes: what its command left behind may go on.
+/// `boot_now` is this boot of the node.
+pub(super) fn is_written(record: &RunRecord, boot_now: Option<&str>) -> bool {
+    // The disk is asked after the last byte. A session's shim lives on after that.
+    record.started_ms.is_some()
+        && record.durable.is_none()
+        && !was_rebooted(record, boot_now)
+        && is_alive(record.shim_pid, record.shim_start)
 }
 
 fn was_rebooted(record: &RunRecord, boot_now: Option<&str>) -> bool {
@@ -210,6 +227,33 @@ mod tests {
         assert!(!is_alive(me, ours.map(|at| at + 1)), "another had this pid");
         assert!(!is_alive(me, None));
         assert_eq!(alive_since(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_shim_writes_until_the_disk_has_all_of_its_run() {
+        let me = std::process::id();
+        let mut record = RunRecord {
+            started_ms: Some(1),
+            shim_pid: Some(me),
+            shim_start: alive_since(me),
+            boot_id: Some("now".to_owned()),
+            ..RunRecord::new(RunState::Exited)
+        };
+        assert!(is_written(&record, Some("now")));
+        assert!(!is_written(&record, Some("next")));
+        record.durable = Some(hpcclient_protocol::run::StreamSizes::default());
+        assert!(!is_written(&record, Some("now")));
+    }
+
+    #[test]
+    fn a_run_whose_end_was_noted_keeps_it_when_its_shim_is_lost() {
+        let noted = RunRecord {
+            exit_code: Some(9),
+            ended_ms: Some(5),
+            ..RunRecord::new(RunState::Stalled)
+        };
+        let lost = lost(noted, KILLED);
+        assert_eq!((lost.exit_code, lost.ended_ms), (Some(9), Some(5)));
     }
 
     #[test]

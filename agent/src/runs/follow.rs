@@ -33,6 +33,7 @@ pub struct Follower {
     reader: RunReader,
     mode: Mode,
     seat: Seat,
+    is_local: bool,
     told: Option<(RunState, Option<String>)>,
     ended: bool,
 }
@@ -44,19 +45,22 @@ enum Source {
 }
 
 impl Follower {
-    /// Follows a run that lives; `watch` was made before `reader`.
+    /// Follows a run that lives; `watch` was made before `reader`. `is_local` says that the store is on a
+    /// disk of this node.
     pub(super) const fn live(
         live: Arc<LiveRun>,
         watch: watch::Receiver<Growth>,
         reader: RunReader,
         mode: Mode,
         seat: Seat,
+        is_local: bool,
     ) -> Self {
         Self {
             source: Source::Live(live, watch),
             reader,
             mode,
             seat,
+            is_local,
             told: None,
             ended: false,
         }
@@ -70,6 +74,7 @@ impl Follower {
             reader,
             mode: Mode::Stored,
             seat,
+            is_local: false,
             told: None,
             ended: false,
         }
@@ -136,7 +141,7 @@ impl Follower {
     /// # Errors
     /// The store cannot be read.
     pub async fn step(mut self, max: usize) -> Result<(Option<Frame>, Self), RunError> {
-        if max == 0 || self.is_at_tail() {
+        if max == 0 || self.is_quick() {
             let frame = self.next_now(max)?;
             return Ok((frame, self));
         }
@@ -156,7 +161,7 @@ impl Follower {
             if self.ended {
                 return Ok(None);
             }
-            let (follower, chunk) = if self.is_at_tail() {
+            let (follower, chunk) = if self.is_quick() {
                 // What the shim has just written lies in this node's page cache, and reading it is
                 // cheaper than a trip to the blocking pool. Old output may come from a disk.
                 let chunk = self.fill()?;
@@ -193,6 +198,11 @@ impl Follower {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Returns whether the next read does not wait: a network disk may hang at any byte.
+    fn is_quick(&self) -> bool {
+        self.is_local && self.is_at_tail()
     }
 
     fn is_at_tail(&self) -> bool {

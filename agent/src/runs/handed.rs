@@ -7,10 +7,7 @@ use std::{os::unix::ffi::OsStrExt, sync::Arc};
 
 use hpcclient_protocol::Run;
 
-use super::{
-    RunError, Runs,
-    live_run::{LiveRun, lock},
-};
+use super::{RunError, Runs, live_run::LiveRun};
 use crate::{
     shim::control::ToShim,
     store::{RunDir, RunRecord},
@@ -36,9 +33,16 @@ impl Runs {
         let live = Arc::new(LiveRun::found(run, dir.clone(), record));
         live.set_turn(link.turns().join());
         live.set_link(link.clone());
-        lock(&self.0.live).insert(live.id(), Arc::clone(&live));
-        link.send(&start, b"")?;
-        tracing::info!(run = %live.id(), "a line is handed over again");
+        if !self.admit(&live) {
+            // Who asks for it now finds it in the store, and it is looked at again.
+            self.call_next_line(&live);
+        } else if let Err(error) = link.send(&start, b"") {
+            self.dismiss(&live);
+            self.call_next_line(&live);
+            tracing::warn!(run = %live.id(), %error, "a line cannot be handed over yet");
+        } else {
+            tracing::info!(run = %live.id(), "a line is handed over again");
+        }
         Ok(live.to_run())
     }
 }

@@ -4,11 +4,12 @@
 //! Invariants: one change at a time; only the agent of a run's node changes it; a run that lives or is
 //! shared is not deleted.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use hpcclient_protocol::{Run, RunId, run::RunMarks};
+use tokio::time::{Instant, sleep};
 
-use super::{RunError, Runs, live_run::lock};
+use super::{RunError, Runs, fate::is_written, live_run::lock};
 use crate::store::Marks;
 
 impl Runs {
@@ -50,10 +51,17 @@ impl Runs {
     /// Deletes a run that has ended, with all its output.
     ///
     /// # Errors
-    /// There is no such run, it lives, is shared or another node's, or it cannot be removed.
+    /// There is no such run, it lives or still writes, is shared or another node's, or it cannot be removed.
     pub async fn delete(&self, id: RunId) -> Result<(), RunError> {
-        let runs = self.clone();
-        let run = self.blocking(move || runs.remove(id)).await?;
+        let until = Instant::now() + LAST_WORDS;
+        let run = loop {
+            let runs = self.clone();
+            match self.blocking(move || runs.remove(id)).await {
+                // It may have ended a moment ago, and its shim still waits for the disk.
+                Err(RunError::Written { .. }) if Instant::now() < until => sleep(LOOK_AGAIN).await,
+                removed => break removed?,
+            }
+        };
         self.note_deleted(&run);
         self.0.events.tell_gone(id);
         Ok(())
@@ -68,6 +76,9 @@ impl Runs {
         }
         if !run.state.is_final() {
             return Err(RunError::Living { id });
+        }
+        if is_written(&dir.record()?, self.0.boot_id.as_deref()) {
+            return Err(RunError::Written { id });
         }
         if self.is_shared(id) {
             return Err(RunError::IsShared { id });
@@ -99,6 +110,11 @@ fn check_name(name: &str) -> Result<(), RunError> {
 }
 
 const MAX_NAME: usize = 80;
+
+/// A shim whose run has ended asks the disk within a second.
+const LAST_WORDS: Duration = Duration::from_secs(4);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

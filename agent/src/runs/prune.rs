@@ -4,11 +4,15 @@
 //! what ended since then may have passed the limit, at most once in [`PRUNE_EVERY`]; in between a sum is
 //! kept. No timer runs while there is nothing to do.
 //! Invariants: nothing that lives, is an orphan, pinned or shared is deleted; nor what ended a moment ago,
-//! because who started it may still ask whether it ran; of another node's runs only what nobody can be
+//! because who started it may still ask whether it ran; nor what cannot be read now, or whose shim still
+//! writes; of another node's runs only what nobody can be
 //! sharing any more. Each deletion is told.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -18,10 +22,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{RunError, Runs};
+use super::{RunError, Runs, fate::is_written, live_run::lock};
 use crate::{
     clock,
-    store::{Store, StoreError, Stored},
+    store::{RunRecord, Store, StoreError, Stored},
 };
 
 /// What the store takes, as far as it is known.
@@ -53,8 +57,8 @@ impl Runs {
                     let looking = runs.clone();
                     let pruned = runs.blocking(move || looking.prune()).await;
                     let is_waiting = pruned.unwrap_or_else(|error| {
-                        tracing::warn!(%error, "cannot look how much the runs take");
-                        false
+                        tracing::warn!(%error, "cannot look how much the runs take: tried again later");
+                        true
                     });
                     let wait = if is_waiting { GRACE } else { NEVER };
                     let grown = async {
@@ -108,7 +112,8 @@ impl Runs {
     fn prune_to(&self, limit: u64, grace: Duration) -> Result<bool, RunError> {
         let (store, usage) = (&self.0.store, &self.0.usage);
         usage.limit.store(limit, Ordering::Relaxed);
-        let pruned = prune(store, limit, grace, |run| self.may_go(run))?;
+        let may_go = |run: &Run, record: &RunRecord| self.may_go(run, record);
+        let pruned = prune(store, limit, grace, &self.0.marking, may_go)?;
         usage.bytes.store(pruned.left, Ordering::Relaxed);
         // What cannot be deleted must not make each run that ends a look at the whole store.
         let above = if pruned.left > limit {
@@ -124,8 +129,11 @@ impl Runs {
         Ok(pruned.has_fresh)
     }
 
-    fn may_go(&self, run: &Run) -> bool {
+    fn may_go(&self, run: &Run, record: &RunRecord) -> bool {
+        // Of a run without a host the spec could not be read: nobody knows whose it is.
+        let is_known = record.state.is_final() && !run.host.is_empty();
         let is_free = run.state.is_final() && !run.pinned && !self.is_shared(run.id);
+        let is_free = is_free && is_known && !is_written(record, self.0.boot_id.as_deref());
         let ended = run.ended_ms.unwrap_or(run.created_ms);
         let is_old = clock::now_ms().saturating_sub(ended) > FOREIGN_AGE_MS;
         is_free && self.live(run.id).is_none() && (self.is_ours(run) || is_old)
@@ -143,12 +151,13 @@ struct Pruned {
 }
 
 /// Deletes the oldest of the runs that may go until the rest takes nine tenths of the limit; nothing
-/// while it is below the limit.
+/// while it is below the limit. Whoever pins or shares a run holds `marking` meanwhile.
 fn prune(
     store: &Store,
     limit: u64,
     grace: Duration,
-    may_go: impl Fn(&Run) -> bool,
+    marking: &Mutex<()>,
+    may_go: impl Fn(&Run, &RunRecord) -> bool,
 ) -> Result<Pruned, StoreError> {
     let mut all = store.measure()?;
     let mut pruned = Pruned {
@@ -173,7 +182,12 @@ fn prune(
         let is_fresh = SystemTime::now()
             .duration_since(changed)
             .is_ok_and(|age| age < grace);
-        if !dir.load().is_ok_and(|run| may_go(&run)) {
+        let _one = lock(marking);
+        // What cannot be read now is kept: it may be pinned, or live.
+        let (Ok(run), Ok(record)) = (dir.load(), dir.record()) else {
+            continue;
+        };
+        if !may_go(&run, &record) || dir.may_be_pinned() {
             continue;
         }
         pruned.has_fresh |= is_fresh;
@@ -222,7 +236,7 @@ mod tests {
     use crate::{
         environment::Environment,
         place::Place,
-        store::{Marks, RunDir, RunRecord},
+        store::{Marks, RunDir},
     };
 
     const MB: usize = 1 << 20;
@@ -258,12 +272,13 @@ mod tests {
         let [newer, newest] = [ended(&store, MB, 2), ended(&store, MB, 1)];
         let oldest = ended(&store, MB, 60);
         let fresh = ended(&store, MB, 0);
-        let may_go = |run: &Run| run.state.is_final() && !run.pinned && run.id != shared.id();
+        let may_go =
+            |run: &Run, _: &RunRecord| run.state.is_final() && !run.pinned && run.id != shared.id();
         let limit = 7 * MB as u64;
-        let pruned = prune(&store, limit, GRACE, may_go).unwrap();
+        let pruned = prune(&store, limit, GRACE, &Mutex::default(), may_go).unwrap();
         assert_eq!(pruned.gone, [oldest.id()], "one is enough: {pruned:?}");
         assert!(pruned.left <= limit && !pruned.has_fresh);
-        let pruned = prune(&store, 1, GRACE, may_go).unwrap();
+        let pruned = prune(&store, 1, GRACE, &Mutex::default(), may_go).unwrap();
         assert_eq!(pruned.gone, [newer.id(), newest.id()]);
         assert!(pruned.has_fresh);
         for kept in [pinned, shared, running, fresh] {
@@ -293,6 +308,9 @@ mod tests {
         };
         let [old, shared] = [make(&host), make(&host)];
         let other_node = make("elsewhere");
+        let unknown = make(&host);
+        let spec = store.find(unknown).unwrap().path().join("spec.json");
+        fs::write(spec, "").unwrap();
         runs.set_shared([shared].into());
         let mut events = runs.events().watch();
         events.next().await.unwrap();
@@ -308,10 +326,27 @@ mod tests {
             .iter()
             .map(RunDir::id)
             .collect();
-        assert_eq!(left, [other_node, shared]);
+        assert_eq!(left, [unknown, other_node, shared]);
         let (bytes, limit) = runs.usage();
         assert!(bytes > 0 && limit == 1);
         fs::remove_dir_all(run_dir).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_read_now_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_owned()).unwrap();
+        // Nothing can be read where a directory is.
+        let kept = ["marks.json", "state.rec"].map(|name| {
+            let dir = ended(&store, MB, 90);
+            drop(fs::remove_file(dir.path().join(name)));
+            fs::create_dir(dir.path().join(name)).unwrap();
+            dir
+        });
+        let gone = ended(&store, MB, 90);
+        let pruned = prune(&store, 1, GRACE, &Mutex::default(), |_, _| true).unwrap();
+        assert_eq!(pruned.gone, [gone.id()]);
+        assert!(kept.iter().all(|dir| dir.path().exists()));
     }
 
     #[test]
@@ -319,7 +354,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_owned()).unwrap();
         ended(&store, MB, 9);
-        let pruned = prune(&store, 2 * MB as u64, GRACE, |_| true).unwrap();
+        let pruned = prune(&store, 2 * MB as u64, GRACE, &Mutex::default(), |_, _| true).unwrap();
         assert!(pruned.gone.is_empty() && pruned.left > MB as u64);
     }
 

@@ -68,11 +68,9 @@ impl Runs {
 
     /// Takes the connection to the shim of a session that was found alive.
     pub(super) fn adopt_session(&self, id: &SessionId, link: &Link) {
-        let session = Session {
-            link: Arc::new(OnceCell::new_with(Some(link.clone()))),
-            cwd: None,
-        };
-        lock(&self.0.sessions).insert(id.clone(), session);
+        let link = Arc::new(OnceCell::new_with(Some(link.clone())));
+        // Where it stands stays known when only the connection is another one.
+        lock(&self.0.sessions).entry(id.clone()).or_default().link = link;
     }
 
     /// Forgets a session's shim after it ended. The session's next line starts another.

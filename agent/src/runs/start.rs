@@ -19,7 +19,7 @@ use tokio::process::{Child, Command as Process};
 
 use super::{
     Link, RunError, Runs,
-    live_run::{LiveRun, Stage, lock},
+    live_run::{LiveRun, Stage},
     slots::Slot,
     waiting::HOLDS,
 };
@@ -107,8 +107,8 @@ impl Runs {
         made
     }
 
-    fn forget(&self, live: &LiveRun, stage: Stage) {
-        lock(&self.0.live).remove(&live.id());
+    fn forget(&self, live: &Arc<LiveRun>, stage: Stage) {
+        self.dismiss(live);
         live.set_stage(stage);
     }
 

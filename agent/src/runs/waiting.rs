@@ -103,7 +103,7 @@ impl Runs {
 
     /// Lets the runs that waited when the last agent ended wait again, in their order. Blocks on the file
     /// system.
-    pub(super) fn wait_again(&self, mut left: Vec<RunDir>) -> Result<(), RunError> {
+    pub(super) fn wait_again(&self, mut left: Vec<RunDir>) {
         left.sort_unstable_by_key(RunDir::id);
         for dir in left {
             let live = {
@@ -111,9 +111,17 @@ impl Runs {
                 if self.live(dir.id()).is_some() {
                     continue;
                 }
-                let (run, record) = (dir.load()?, dir.record()?);
+                // Since it was found it may have been asked for again, and have run.
+                let (Ok(run), Ok(record)) = (dir.load(), dir.record()) else {
+                    continue;
+                };
+                if !record.waiting || run.state != RunState::Queued {
+                    continue;
+                }
                 let live = Arc::new(LiveRun::found(run, dir, record));
-                lock(&self.0.live).insert(live.id(), Arc::clone(&live));
+                if !self.admit(&live) {
+                    continue;
+                }
                 live
             };
             let runs = self.clone();
@@ -121,7 +129,6 @@ impl Runs {
                 .tracker
                 .spawn(async move { runs.launch_in_turn(&live).await });
         }
-        Ok(())
     }
 
     /// Lets a run wait again that was passed over because it was asked for at that very moment.
@@ -132,7 +139,8 @@ impl Runs {
                 let waits = dir.record().is_ok_and(|record| record.waiting);
                 waits && dir.load().is_ok_and(|run| runs.is_ours(&run))
             });
-            runs.wait_again(left.into_iter().collect())
+            runs.wait_again(left.into_iter().collect());
+            Ok(())
         });
         if let Err(error) = again.await {
             tracing::warn!(run = %id, %error, "cannot look whether a run waits");
@@ -212,7 +220,50 @@ const MAX_FULL_PAUSE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {
+    use hpcclient_protocol::{Command, RunSpec};
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
     use super::*;
+    use crate::{environment::Environment, place::Place, store::Store};
+
+    #[tokio::test]
+    async fn only_what_still_waits_waits_again_and_only_once() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::at(root.path().join("state"), root.path().to_owned()).unwrap();
+        let store = Store::open(place.runs()).unwrap();
+        let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let environment = Environment::start(&tracker, &stopping);
+        let (run_dir, host) = (place.run_dir().to_owned(), place.host().to_owned());
+        let runs = Runs::new(store.clone(), place, environment, tracker, stopping.clone());
+        // Nothing is started: the queue is what is looked at.
+        stopping.cancel();
+        let spec = RunSpec::new(Command::Shell("true".into()));
+        let make = |state| {
+            let dir = store.create(RunId::random(), &spec, 1, &host).unwrap();
+            let record = RunRecord {
+                waiting: state == RunState::Queued,
+                ..RunRecord::new(state)
+            };
+            dir.write_record(&record).unwrap();
+            dir
+        };
+        let [waits, asked] = [(); 2].map(|()| make(RunState::Queued));
+        let ended = make(RunState::Exited);
+        let (reserved, is_new) = runs.reserve(asked.id(), &spec);
+        assert!(is_new);
+        runs.wait_again(vec![waits.clone(), asked.clone(), ended.clone()]);
+        assert!(runs.live(waits.id()).is_some());
+        assert!(runs.live(ended.id()).is_none(), "it would run again");
+        assert!(Arc::ptr_eq(&runs.live(asked.id()).unwrap(), &reserved));
+        // Who asked looks after it, and takes away nothing but its own.
+        let other = Arc::new(LiveRun::new(asked.id(), spec.clone(), 1, host.clone()));
+        assert!(!runs.admit(&other));
+        runs.dismiss(&other);
+        assert!(runs.live(asked.id()).is_some());
+        runs.dismiss(&reserved);
+        assert!(runs.live(asked.id()).is_none());
+        std::fs::remove_dir_all(run_dir).unwrap();
+    }
 
     #[test]
     fn half_of_what_the_node_has_left_is_used() {

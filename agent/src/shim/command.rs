@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
+    time::{Duration, Instant},
 };
 
 use hpcclient_protocol::{Command as Asked, RunSpec, StreamName, run::StdinMode};
@@ -29,6 +30,10 @@ use super::pty;
 
 /// Enough for a thread that only starts a program.
 const STACK: usize = 128 << 10;
+
+/// How long a node may have no room for one more process, and how often it is asked.
+pub(super) const FULL_TIME: Duration = Duration::from_secs(30);
+pub(super) const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// A command that runs.
 pub(super) struct Started {
@@ -107,8 +112,21 @@ pub(super) fn start(spec: &RunSpec, user_umask: Mode) -> Result<Started, NotStar
     }
 }
 
-/// Starts a command that gives way to others by so much.
+/// Starts a command that gives way to others by so much. A node that is full for a moment is asked again:
+/// nothing of the run has started yet, so nobody misses this shim.
 fn spawn(command: &mut Command, nice: u8) -> io::Result<Child> {
+    let until = Instant::now() + FULL_TIME;
+    loop {
+        match spawn_once(command, nice) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                thread::sleep(FULL_PAUSE);
+            }
+            started => return started,
+        }
+    }
+}
+
+fn spawn_once(command: &mut Command, nice: u8) -> io::Result<Child> {
     if nice == 0 {
         return command.spawn();
     }

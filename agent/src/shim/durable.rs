@@ -2,8 +2,8 @@
 //!
 //! One small thread takes files in order; its answers wake the loop. Runs that have ended and said
 //! everything wait here for their turn, a second at most on a disk that keeps up.
-//! Invariants: few descriptors are held however many runs end in a row; what waits is bounded, and a
-//! disk that cannot keep up with that makes the loop wait.
+//! Invariants: few descriptors are held however many runs end in a row; what waits is bounded: while a
+//! disk cannot keep up with that, or refuses it, a session is given no line.
 //! Not here: what a failure means for a run that still lives (`kept`).
 
 use std::{
@@ -41,6 +41,8 @@ pub(super) struct Ended {
     pub(super) record: RunRecord,
     files: Vec<Unsynced>,
     unsaved: Unsaved,
+    /// How much memory that took when it was put here.
+    memory: usize,
     /// What its record says when the disk has it.
     reason: Option<String>,
     tries: u32,
@@ -58,6 +60,7 @@ impl Ended {
             record,
             files,
             unsaved,
+            memory: 0,
             tries: 0,
         }
     }
@@ -110,7 +113,7 @@ pub(super) struct Durable {
     helper: Option<Helper>,
     under_way: usize,
     waiting: VecDeque<(Instant, Box<Ended>)>,
-    /// How much memory those take.
+    /// How much memory those take, and those that are with the thread.
     memory: usize,
     done: Vec<Done>,
 }
@@ -145,10 +148,14 @@ impl Durable {
         if let Some((_, ended)) = older.and_then(|at| self.waiting.get_mut(at)) {
             ended.files.iter_mut().for_each(Unsynced::close);
         }
-        while self.waiting.len() > MAX_WAITING || self.memory > MAX_MEMORY {
-            self.wait_for_one();
-            self.send_next();
+        if self.is_full() {
+            self.hurry();
         }
+    }
+
+    /// Returns whether so much waits for the disk that no more should be begun.
+    pub(super) fn is_full(&self) -> bool {
+        self.memory > MAX_MEMORY || self.waiting.len() + self.under_way > MAX_WAITING
     }
 
     /// Takes an ended run that the disk refused, for another try. Returns whether there is one.
@@ -161,12 +168,15 @@ impl Durable {
         is_wanted
     }
 
-    fn put(&mut self, due: Instant, ended: Box<Ended>) {
-        self.memory += ended.unsaved.memory();
+    fn put(&mut self, due: Instant, mut ended: Box<Ended>) {
+        // Remembered, because trying changes it.
+        ended.memory = ended.unsaved.memory();
+        self.memory += ended.memory;
         self.waiting.push_back((due, ended));
     }
 
-    /// Lets nothing wait any more: no other run will come for which the disk could be asked together.
+    /// Lets nothing wait any more: no other run will come for which the disk could be asked together, or
+    /// too much waits.
     pub(super) fn hurry(&mut self) {
         let now = Instant::now();
         for (due, _) in &mut self.waiting {
@@ -194,6 +204,11 @@ impl Durable {
         }
         let done = std::mem::take(&mut self.done);
         self.under_way = self.under_way.saturating_sub(done.len());
+        for done in &done {
+            if let Done::Ended(ended, _) = done {
+                self.memory = self.memory.saturating_sub(ended.memory);
+            }
+        }
         done
     }
 
@@ -204,17 +219,7 @@ impl Durable {
 
     fn send_next(&mut self) {
         if let Some((_, ended)) = self.waiting.pop_front() {
-            self.memory = self.memory.saturating_sub(ended.unsaved.memory());
             self.send(Job::Ended(ended));
-        }
-    }
-
-    fn wait_for_one(&mut self) {
-        if self.has_room() {
-            return;
-        }
-        if let Some(done) = self.helper.as_ref().and_then(|h| h.done.recv().ok()) {
-            self.done.push(done);
         }
     }
 
@@ -265,5 +270,56 @@ fn work(job: Job) -> Done {
             let saved = ended.save();
             Done::Ended(ended, saved)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hpcclient_protocol::{Command, RunSpec, StreamName};
+
+    use super::*;
+    use crate::store::{RunWriter, Store};
+
+    #[test]
+    fn what_waits_for_the_disk_counts_until_the_disk_has_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_owned()).unwrap();
+        let spec = RunSpec::new(Command::Shell("".into()));
+        let (wake, _theirs) = UnixStream::pair().unwrap();
+        let mut durable = Durable::new(wake);
+        // Each takes more than half of what may wait.
+        let leave = |durable: &mut Durable| {
+            let dir = store.create(RunId::random(), &spec, 0, "node").unwrap();
+            let record = dir.record().unwrap();
+            let mut writer = RunWriter::open(&dir).unwrap();
+            let bytes = vec![7; MAX_MEMORY / 2];
+            writer.append(StreamName::Stdout, &bytes).unwrap();
+            durable.leave(Ended::new(dir, record, writer.leave()));
+        };
+        leave(&mut durable);
+        assert!(!durable.is_full());
+        leave(&mut durable);
+        assert!(durable.is_full());
+        durable.on_time(Instant::now());
+        assert!(durable.waiting.is_empty() && durable.is_full());
+        let mut answered = 0;
+        while answered < 2 {
+            for done in durable.take_done() {
+                answered += 1;
+                if let Done::Ended(ended, _) = done {
+                    // As if the disk had refused it.
+                    assert!(durable.again(ended));
+                }
+            }
+            thread::yield_now();
+        }
+        assert_eq!(durable.waiting.len(), 2);
+        durable.hurry();
+        durable.on_time(Instant::now());
+        while !durable.is_idle() {
+            drop(durable.take_done());
+            thread::yield_now();
+        }
+        assert!(!durable.is_full() && durable.memory == 0);
     }
 }

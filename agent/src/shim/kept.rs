@@ -347,14 +347,14 @@ impl KeptRun {
     /// Reads what is left of an ended run and then says that it ended.
     pub(super) fn settle(&mut self, buffer: &mut [u8]) {
         if self.over.is_none() || self.waits_for_disk() {
-            return;
+            return self.note_over();
         }
         for stream in [StreamName::Stdout, StreamName::Stderr, StreamName::Tty] {
             while self.read_last < LAST_BYTES {
                 let count = self.read(stream, buffer);
                 self.read_last += count;
                 if self.waits_for_disk() {
-                    return;
+                    return self.note_over();
                 }
                 if count == 0 {
                     break;
@@ -367,10 +367,22 @@ impl KeptRun {
         self.record.signal = over.signal;
         self.record.cwd_after = over.cwd;
         self.record.reason.clone_from(&self.ending_reason);
-        self.record.ended_ms = Some(steady_ms());
+        self.record.ended_ms.get_or_insert_with(steady_ms);
         self.save();
         if !self.outputs.is_empty() {
             self.sync_at.get_or_insert_with(|| Instant::now() + SYNC);
+        }
+    }
+
+    /// Notes how a run ended whose last output waits for a full disk: its record still fits on it, and
+    /// this shim may not live until there is room.
+    fn note_over(&mut self) {
+        let Some(over) = &self.over else { return };
+        if self.record.state == RunState::Stalled && self.record.exit_code.is_none() {
+            self.record.exit_code = Some(over.code);
+            self.record.signal.clone_from(&over.signal);
+            self.record.ended_ms = Some(steady_ms());
+            self.save();
         }
     }
 

@@ -116,7 +116,8 @@ impl Shim {
 
     /// Gives the shell its next line, and up a queue that no shell will ever take.
     pub(super) fn give_lines(&mut self) {
-        loop {
+        // The disk's next answer is followed by another look.
+        while !self.durable.is_full() {
             let Purpose::Session(session) = &mut self.purpose else {
                 return;
             };

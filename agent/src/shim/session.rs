@@ -27,7 +27,7 @@ use rustix::{
 };
 
 use super::{
-    command::bash,
+    command::{FULL_PAUSE, FULL_TIME, bash},
     fifos::{self, Fifo, Fifos},
     line::{self, Names},
     processes,
@@ -105,6 +105,8 @@ pub(super) struct Session {
     shell: Option<Shell>,
     tries: u32,
     refused: Option<String>,
+    /// When the shell that found no room is tried again, and until when.
+    full: Option<(Instant, Instant)>,
     queue: VecDeque<Waiting>,
     current: Option<Current>,
     number: u64,
@@ -127,6 +129,7 @@ impl Session {
             shell: None,
             tries: 0,
             refused: None,
+            full: None,
             queue: VecDeque::new(),
             current: None,
             number: 0,
@@ -137,9 +140,18 @@ impl Session {
 
     /// Starts a shell. The profile is left out once it kept a shell from becoming ready.
     ///
-    /// When it cannot be started, lines end with the reason; the next one tries again.
+    /// When it cannot be started, lines end with the reason; the next one tries again. A node that is full
+    /// for a moment makes them wait.
     pub(super) fn start_shell(&mut self) {
-        self.refused = self.try_start().err().map(|error| error.to_string());
+        let (now, error) = (Instant::now(), self.try_start().err());
+        let until = self.full.take().map_or(now + FULL_TIME, |(_, until)| until);
+        let is_full = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock && now < until;
+        if error.as_ref().is_some_and(is_full) {
+            self.refused = None;
+            self.full = Some((now + FULL_PAUSE, until));
+        } else {
+            self.refused = error.map(|error| error.to_string());
+        }
     }
 
     fn try_start(&mut self) -> io::Result<()> {
@@ -173,11 +185,12 @@ impl Session {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0);
-        self.tries += 1;
         let ours = umask(self.user_umask);
         let child = command.spawn();
         umask(ours);
-        let pid = i32::try_from(child?.id()).ok().and_then(Pid::from_raw);
+        let child = child?;
+        self.tries += 1;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         self.shell = pid.map(|pid| Shell {
             pid,
             ready: false,
@@ -240,7 +253,7 @@ impl Session {
     /// Returns why no shell will be ready for the lines that wait.
     pub(super) fn hopeless(&self) -> Option<String> {
         match &self.refused {
-            _ if self.shell.is_some() => None,
+            _ if self.shell.is_some() || self.full.is_some() => None,
             Some(why) => Some(format!("the session's shell could not be started: {why}")),
             None if self.tries >= MAX_TRIES => {
                 Some("the session's shell (bash) ended before it was ready".to_owned())
@@ -442,7 +455,9 @@ impl Session {
 
     /// Returns when the shell has to be looked at without any event.
     pub(super) fn wakes_at(&self) -> Option<Instant> {
-        let shell = self.shell.as_ref()?;
+        let Some(shell) = &self.shell else {
+            return self.full.filter(|_| !self.ending).map(|(at, _)| at);
+        };
         let profile = (!shell.ready).then_some(shell.since + PROFILE_TIME);
         let kill = self.current.as_ref().and_then(|current| current.kill_by);
         [profile, kill, self.end_by].into_iter().flatten().min()
@@ -450,9 +465,13 @@ impl Session {
 
     /// Kills a shell that did not obey in time.
     pub(super) fn on_time(&mut self, now: Instant) {
-        if self.wakes_at().is_some_and(|at| at <= now)
-            && let Some(shell) = &mut self.shell
-        {
+        if self.wakes_at().is_none_or(|at| at > now) {
+            return;
+        }
+        if self.full.is_some() {
+            return self.start_shell();
+        }
+        if let Some(shell) = &mut self.shell {
             let _ = kill_process(shell.pid, Signal::KILL);
             // Its end is told by SIGCHLD; until then nothing is due.
             shell.since = now + NEVER;

@@ -59,7 +59,7 @@ pub(super) struct Shim {
     /// The stdin of lines that wait, where somebody wrote already.
     pub(super) early: BTreeMap<RunId, Feed>,
     pub(super) connections: Connections,
-    durable: Durable,
+    pub(super) durable: Durable,
     wake: UnixStream,
     terminated: Arc<AtomicBool>,
     buffer: Vec<u8>,

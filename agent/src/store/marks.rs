@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::Write,
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
 };
 
@@ -35,6 +35,15 @@ impl RunDir {
             .ok()
             .and_then(|json| serde_json::from_slice(&json).ok())
             .unwrap_or_default()
+    }
+
+    /// Returns whether it is pinned, or may be because what is noted cannot be read: for one who deletes.
+    #[must_use]
+    pub fn may_be_pinned(&self) -> bool {
+        match fs::read(self.path().join(FILE_NAME)) {
+            Ok(json) => serde_json::from_slice(&json).map_or(true, |marks: Marks| marks.pinned),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     /// Notes this instead. One call at a time.
@@ -71,6 +80,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = RunDir::at(RunId::random(), folder.path().to_owned());
         assert_eq!(dir.marks(), Marks::default());
+        assert!(!dir.may_be_pinned());
         let marks = Marks {
             name: Some("naïve \u{202e}".to_owned()),
             pinned: true,
@@ -79,5 +89,6 @@ mod tests {
         assert_eq!(dir.marks(), marks);
         fs::write(folder.path().join(FILE_NAME), "{\"pinned\":").unwrap();
         assert_eq!(dir.marks(), Marks::default());
+        assert!(dir.may_be_pinned(), "nobody knows");
     }
 }

@@ -178,6 +178,30 @@ fn a_run_is_deleted_when_it_has_ended_and_not_before() {
 }
 
 #[test]
+fn a_run_is_not_deleted_while_what_it_left_behind_writes() {
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        let go = tempfile::NamedTempFile::new().unwrap();
+        let late = format!(
+            "(until [ -s {} ]; do sleep 0.05; done; echo late) &",
+            go.path().display()
+        );
+        let id = RunId::random();
+        client.put(id, &shell(&late)).await;
+        until(&client, id, RunState::Exited).await;
+        let path = format!("/v1/runs/{id}");
+        let (status, body) = client.ask(Method::DELETE, &path, "").await;
+        let error: ApiError = serde_json::from_slice(&body).unwrap();
+        assert_eq!(status, StatusCode::CONFLICT, "{error:?}");
+        assert!(dir(&node, id).path().exists());
+        std::fs::write(go.path(), "go").unwrap();
+        let (status, _) = client.ask(Method::DELETE, &path, "").await;
+        assert_eq!(status, StatusCode::NO_CONTENT);
+    });
+}
+
+#[test]
 fn who_reads_a_run_that_is_deleted_gets_a_gap_or_an_error_and_the_others_go_on() {
     with_tasks(async {
         let node = Node::start();

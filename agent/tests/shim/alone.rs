@@ -1,6 +1,11 @@
 //! A command that stands alone.
 
-use hpcagent::shim::control::{FromShim, ToShim};
+use std::process::Command;
+
+use hpcagent::{
+    shim::control::{FromShim, ToShim},
+    store::{RunRecord, Store},
+};
 use hpcclient_protocol::{RunId, RunState, StreamName};
 
 use crate::driver::{Kept, Line, argv, bytes, fed, poll, shell, text};
@@ -369,4 +374,24 @@ fn cpu_ticks(pid: u32) -> u64 {
         .iter()
         .map(|at| fields[*at].parse::<u64>().unwrap())
         .sum()
+}
+
+#[test]
+fn a_run_that_was_called_lost_does_not_start_after_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("runs")).unwrap();
+    let mark = folder.path().join("ran");
+    let spec = shell(&format!("touch {}", mark.display()));
+    let dir = store.create(RunId::random(), &spec, 1, "node").unwrap();
+    let lost = RunRecord::new(RunState::Lost);
+    dir.write_record(&lost).unwrap();
+    let ended = Command::new(env!("CARGO_BIN_EXE_hpcagent"))
+        .args(["shim", "run"])
+        .arg(dir.path())
+        .arg(folder.path().join("s.sock"))
+        .output()
+        .unwrap();
+    assert!(!ended.status.success());
+    assert_eq!(dir.record().unwrap(), lost);
+    assert!(!mark.exists());
 }

@@ -67,6 +67,36 @@ fn a_full_disk_makes_the_run_wait_and_nothing_is_lost() {
     assert!(kept.gone());
 }
 
+#[test]
+fn how_a_run_ended_is_stored_while_its_output_waits_for_a_full_disk() {
+    let Some(disk) = SmallDisk::mount("80m") else {
+        eprintln!("skipped: no right to mount a small disk");
+        return;
+    };
+    let ballast = disk.0.join("ballast");
+    let go = tempfile::NamedTempFile::new().unwrap();
+    let line = format!(
+        "until [ -s {} ]; do sleep 0.02; done; seq 1 5000; exit 9",
+        go.path().display()
+    );
+    let (mut kept, dir) = Kept::alone_in(&shell(&line), Some(&disk.0.join("runs")));
+    let run = dir.id();
+    kept.line.until_state(run, RunState::Running);
+    drop(fs::write(&ballast, vec![1; 90 << 20]));
+    fs::write(go.path(), "go").unwrap();
+    let told = kept.line.until(run, |record, _| record.exit_code.is_some());
+    assert_eq!((told.state, told.exit_code), (RunState::Stalled, Some(9)));
+    let stored = dir.record().unwrap();
+    assert_eq!((stored.state, stored.exit_code), (told.state, Some(9)));
+    assert!(stored.ended_ms.is_some());
+    fs::remove_file(&ballast).unwrap();
+    let record = kept.line.until_state(run, RunState::Exited);
+    assert_eq!((record.exit_code, record.reason), (Some(9), None));
+    assert_eq!(record.ended_ms, stored.ended_ms);
+    assert_eq!(bytes(&dir, StreamName::Stdout), numbers(5000).as_bytes());
+    assert!(kept.gone());
+}
+
 /// Returns what `seq 1 <last>` writes.
 fn numbers(last: u32) -> String {
     use std::fmt::Write;

@@ -166,6 +166,13 @@ impl Kept {
         Self::start_as(shim, place, "session", |_| "nb-1".to_owned(), None)
     }
 
+    /// A session whose shim is started in another way.
+    pub(crate) fn session_as(shim: Command) -> Self {
+        let path = std::env::var_os("PATH").unwrap();
+        let place = ("/bin/bash", path.as_os_str());
+        Self::start_as(shim, place, "session", |_| "nb-1".to_owned(), None)
+    }
+
     pub(crate) fn alone(spec: &RunSpec) -> (Self, RunDir) {
         Self::alone_in(spec, None)
     }

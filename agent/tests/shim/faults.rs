@@ -4,7 +4,7 @@
 
 use std::{cell::RefCell, fs, process::Command, thread};
 
-use hpcagent::store::RunRecord;
+use hpcagent::{shim::control::ToShim, store::RunRecord};
 use hpcclient_protocol::{RunState, StreamName};
 
 use crate::{
@@ -156,5 +156,23 @@ fn a_disk_without_a_free_file_stops_what_needs_one_and_nothing_else() {
     assert_eq!(bytes(&dir, StreamName::Stderr), b"late\n");
     let seen = bytes(&dir, StreamName::Stdout);
     assert_eq!(seen.iter().filter(|byte| **byte == b'\n').count(), 100_001);
+    assert!(kept.gone());
+}
+
+#[test]
+fn a_node_without_room_for_the_command_s_process_is_asked_again() {
+    let full = Fault {
+        inject: "clone,clone3,vfork:error=EAGAIN:when=1",
+        file: None,
+        says: "",
+    };
+    let (mut kept, dir) = Kept::alone_as(failing(&full), &shell("echo here; exit 9"), None);
+    let record = kept.line.until_state(dir.id(), RunState::Exited);
+    assert_eq!(record.exit_code, Some(9));
+    assert_eq!(bytes(&dir, StreamName::Stdout), b"here\n");
+    assert!(kept.gone());
+    let mut kept = Kept::session_as(failing(&full));
+    assert_eq!(kept.run("echo here").1, "here\n");
+    kept.line.send(&ToShim::End, b"");
     assert!(kept.gone());
 }
