@@ -138,10 +138,15 @@ impl Link {
         tokio::pin!(write);
         let mut decoder = Decoder::<FromShim>::default();
         let mut buffer = vec![0u8; READ_BYTES];
+        let mut writes = true;
         'read: loop {
             tokio::select! {
                 readable = self.0.stream.readable() => if readable.is_err() { break },
-                () = &mut write => break,
+                // One that reads no more may have said why before.
+                () = &mut write, if writes => {
+                    writes = false;
+                    continue;
+                }
             }
             match self.0.stream.try_read(&mut buffer) {
                 Ok(0) => break,

@@ -25,8 +25,7 @@ fn a_run_without_its_supervisor_goes_on_and_can_be_killed() {
         wait_until("the child is told", || {
             fs::read(node.home().join("child")).is_ok_and(|p| p.ends_with(b"\n"))
         });
-        let run = client.get(id).await;
-        let pid = run.pid.unwrap();
+        let pid = pid_of(&client, id).await;
         kill_supervisor(&node, id);
         let run = until(&client, id, RunState::Orphaned).await;
         let reason = run.reason.unwrap();
@@ -107,7 +106,7 @@ fn a_run_that_loses_its_supervisor_and_its_process_is_lost_and_keeps_its_bytes()
         wait_until("the output is stored", || {
             stored(&node, id, "out-000000.raw") == b"before\n"
         });
-        let pid = client.get(id).await.pid.unwrap();
+        let pid = pid_of(&client, id).await;
         let shim = parent(pid);
         // The supervisor cannot see the end of its command any more when it is stopped.
         signal(shim, Signal::STOP);
@@ -138,7 +137,7 @@ fn lines_of_a_session_whose_supervisor_is_killed_are_told_apart() {
         client.put(first, &line("nb", "sleep 1000")).await;
         until(&client, first, RunState::Running).await;
         client.put(second, &line("nb", "echo never")).await;
-        let shell = client.get(first).await.pid.unwrap();
+        let shell = pid_of(&client, first).await;
         wait_until("the line waits at the shim", || {
             record(&node, second).is_some_and(|record| record.shim_pid.is_some())
         });
@@ -206,6 +205,18 @@ fn the_next_agent_finds_orphans_and_what_a_reboot_ended() {
         assert!(!is_alive(pids[0]));
         signal(pids[2], Signal::KILL);
     });
+}
+
+/// Returns the command's process, once it is told: its output may be stored before.
+async fn pid_of(client: &Client, id: RunId) -> u32 {
+    loop {
+        let run = client.get(id).await;
+        if let Some(pid) = run.pid {
+            return pid;
+        }
+        assert!(!run.state.is_final(), "{run:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 pub(crate) async fn until(client: &Client, id: RunId, state: RunState) -> Run {
