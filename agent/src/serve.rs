@@ -6,7 +6,7 @@
 //! [`STOP_LIMIT`] and never ends a run.
 //! Not here: what requests do (`http`), what outlives the agent (`shim`).
 
-mod connection;
+pub(crate) mod connection;
 
 use std::{
     fs, io,

@@ -46,7 +46,8 @@ pub(super) async fn talk(stream: UnixStream, state: AppState, router: Router) {
     }
 }
 
-fn builder(tracker: &TaskTracker) -> Builder<Tracked> {
+/// Returns what serves a connection, with small buffers.
+pub(crate) fn builder(tracker: &TaskTracker) -> Builder<Tracked> {
     let mut builder = Builder::new(Tracked(tracker.clone()));
     builder
         .http1()
@@ -66,7 +67,7 @@ fn builder(tracker: &TaskTracker) -> Builder<Tracked> {
 
 /// Starts hyper's tasks where the stop waits for them.
 #[derive(Clone)]
-struct Tracked(TaskTracker);
+pub(crate) struct Tracked(TaskTracker);
 
 impl<F> hyper::rt::Executor<F> for Tracked
 where

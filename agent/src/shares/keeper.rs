@@ -20,12 +20,13 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::UnixStream, time::sleep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Active, Reply, Shares, door::Door, record};
 use crate::{
     clock,
     http::{AppState, guests},
+    serve::connection,
 };
 
 /// Reads the shares of before and starts the keeper. A share that is on lets guests in from here on.
@@ -202,9 +203,9 @@ impl Keeper {
             uid,
             leash: leash.clone(),
         }));
-        let stopping = self.state.stopping().clone();
+        let (stopping, tracker) = (self.state.stopping().clone(), self.state.tracker().clone());
         self.state.tracker().spawn(async move {
-            let talk = talk(stream, router);
+            let talk = talk(stream, router, &tracker);
             tokio::select! {
                 () = talk => {}
                 () = leash.pulled() => {}
@@ -215,13 +216,17 @@ impl Keeper {
     }
 }
 
-async fn talk(stream: UnixStream, router: Router) {
-    let talking = hyper::server::conn::http1::Builder::new()
+async fn talk(stream: UnixStream, router: Router, tracker: &TaskTracker) {
+    // The same code as for the owner, which is why this is no server of its own.
+    let mut builder = connection::builder(tracker).http1_only();
+    builder
+        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(HEAD_BYTES)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .keep_alive(false);
+    let service = TowerToHyperService::new(router);
+    let talking = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if let Err(error) = talking.await {
         tracing::debug!(%error, "a guest's connection ended with an error");
     }
