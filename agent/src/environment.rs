@@ -17,7 +17,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use tokio::{io::AsyncReadExt, sync::watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
+
+use crate::tasks::Tasks;
 
 /// Names and values.
 pub type Variables = Vec<(OsString, OsString)>;
@@ -31,7 +33,7 @@ pub struct Environment {
 impl Environment {
     /// Starts the capture.
     #[must_use]
-    pub fn start(tracker: &TaskTracker, stopping: &CancellationToken) -> Self {
+    pub fn start(tracker: &Tasks, stopping: &CancellationToken) -> Self {
         let (sender, captured) = watch::channel(None);
         let stopping = stopping.clone();
         tracker.spawn(async move {
@@ -204,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_login_environment_has_a_path() {
-        let environment = Environment::start(&TaskTracker::new(), &CancellationToken::new());
+        let environment = Environment::start(&Tasks::default(), &CancellationToken::new());
         let variables = environment.login().await;
         assert!(variables.iter().any(|(name, _)| name == "PATH"));
     }

@@ -21,4 +21,5 @@ pub mod shares;
 pub mod shim;
 mod state;
 pub mod store;
+pub mod tasks;
 pub mod ui;

@@ -31,7 +31,7 @@ pub async fn examine(state: &AppState) -> NodeFacts {
             (places, quota)
         },
         programs::ask_all(&variables),
-        tokio::task::spawn_blocking(processes::count),
+        crate::tasks::blocking(processes::count),
     );
     let uname = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();

@@ -34,7 +34,7 @@ use std::{
 
 use hpcclient_protocol::{Run, RunId, RunSpec, RunState, SessionId, run::StreamSizes};
 use tokio::time::Instant;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     error::RunError,
@@ -57,6 +57,7 @@ use crate::{
     place::Place,
     shim::{self, control::FromShim},
     store::{RunDir, RunRecord, Store},
+    tasks::Tasks,
 };
 
 /// The registry; clones are the same one.
@@ -84,7 +85,7 @@ struct Registry {
     usage: Usage,
     shared: Mutex<HashSet<RunId>>,
     readers: Readers,
-    tracker: TaskTracker,
+    tracker: Tasks,
     stopping: CancellationToken,
 }
 
@@ -115,7 +116,7 @@ impl Runs {
         store: Store,
         place: Place,
         environment: Environment,
-        tracker: TaskTracker,
+        tracker: Tasks,
         stopping: CancellationToken,
     ) -> Self {
         Self(Arc::new(Registry {
@@ -378,7 +379,7 @@ impl Runs {
         &self,
         work: impl FnOnce() -> Result<T, RunError> + Send + 'static,
     ) -> Result<T, RunError> {
-        tokio::task::spawn_blocking(work)
+        crate::tasks::blocking(work)
             .await
             .map_err(|_| RunError::Stopping)?
     }

@@ -29,7 +29,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     connect,
@@ -41,6 +41,7 @@ use crate::{
     runs::Runs,
     shares,
     store::Store,
+    tasks::Tasks,
 };
 
 /// Serves until a signal, `POST /v1/stop`, or half a day without anything to do. As a daemon it
@@ -83,9 +84,9 @@ pub fn serve(is_daemon: bool) -> Result<()> {
 }
 
 async fn run(place: Place, lock: Lock, hello: AgentHello, is_daemon: bool) -> Result<()> {
-    let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
+    let (tracker, stopping) = (Tasks::default(), CancellationToken::new());
     let path = place.runs();
-    let opened = tokio::task::spawn_blocking(move || Store::open(path)).await;
+    let opened = crate::tasks::blocking(move || Store::open(path)).await;
     let store = opened.context("the store could not be opened")??;
     let environment = Environment::start(&tracker, &stopping);
     let runs = Runs::new(

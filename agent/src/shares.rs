@@ -124,7 +124,7 @@ impl Shares {
     /// Returns why sharing is off here, if it is.
     pub async fn off(&self) -> Option<String> {
         let path = self.0.policy.clone();
-        tokio::task::spawn_blocking(move || policy::why_off(&path))
+        crate::tasks::blocking(move || policy::why_off(&path))
             .await
             .unwrap_or_else(|_| Some("the policy could not be read".to_owned()))
     }
@@ -197,7 +197,7 @@ impl Shares {
         // Set by whoever comes first: the disk, or the end of the patience with it.
         let settled = Arc::new(AtomicBool::new(false));
         let disk = Arc::clone(&settled);
-        let writing = tokio::task::spawn_blocking(move || {
+        let writing = crate::tasks::blocking(move || {
             let written = record::write(&folder, &kept);
             if disk.swap(true, Ordering::AcqRel) || written.is_err() {
                 // It must not come alive when the agent starts again.
@@ -469,7 +469,7 @@ impl Active {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let done = timeout(DISK_LIMIT, tokio::task::spawn_blocking(work)).await;
+    let done = timeout(DISK_LIMIT, crate::tasks::blocking(work)).await;
     done.map_err(|_| late())?.map_err(|_| late())?
 }
 

@@ -12,9 +12,9 @@ use std::{
 
 use hpcclient_protocol::status::AgentHello;
 use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
-use crate::{clock, place::Place, presence::Presence, runs::Runs, shares::Shares};
+use crate::{clock, place::Place, presence::Presence, runs::Runs, shares::Shares, tasks::Tasks};
 
 /// The agent, as its handlers see it.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ struct Inner {
     shares: Shares,
     viewers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
-    tracker: TaskTracker,
+    tracker: Tasks,
     stopping: CancellationToken,
     leave_nothing: AtomicBool,
 }
@@ -44,7 +44,7 @@ impl AppState {
         user: String,
         place: Place,
         runs: Runs,
-        tracker: TaskTracker,
+        tracker: Tasks,
         stopping: CancellationToken,
     ) -> Self {
         let presence = Presence::new(runs.clone());
@@ -137,7 +137,7 @@ impl AppState {
 
     /// Returns where tasks are started, so that a stop can wait for them.
     #[must_use]
-    pub fn tracker(&self) -> &TaskTracker {
+    pub fn tracker(&self) -> &Tasks {
         &self.0.tracker
     }
 

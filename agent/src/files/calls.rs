@@ -55,7 +55,7 @@ impl Calls {
         let Ok(Ok(permit)) = room.await else {
             return Err(FileError::NoAnswer);
         };
-        let work = tokio::task::spawn_blocking(move || {
+        let work = crate::tasks::blocking(move || {
             let result = call();
             drop(permit);
             result

@@ -89,8 +89,7 @@ fn body(export: Export, state: &AppState) -> Body {
     Body::from_stream(stream::unfold(start, |place| async move {
         let (mut export, stopping) = place?;
         let cut = |why: &str| Some((Err(std::io::Error::other(why.to_owned())), None));
-        let work =
-            tokio::task::spawn_blocking(move || export.next_piece().map(|piece| (piece, export)));
+        let work = crate::tasks::blocking(move || export.next_piece().map(|piece| (piece, export)));
         match stopping.run_until_cancelled(work).await {
             Some(Ok(Ok((piece, export)))) => Some((Ok(piece?), Some((export, stopping)))),
             Some(Ok(Err(error))) => {

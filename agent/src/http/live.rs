@@ -54,7 +54,7 @@ async fn live(State(state): State<AppState>, upgrade: WebSocketUpgrade) -> Respo
         .max_frame_size(MAX_MESSAGE)
         .on_upgrade(move |socket| async move {
             let tracker = state.tracker().clone();
-            tracker.track_future(converse(socket, state)).await;
+            tracker.track(converse(socket, state)).await;
             drop(place);
         })
 }

@@ -51,7 +51,7 @@ async fn screen(
     let lines = query.lines.unwrap_or(DEFAULT_LINES);
     let (dir, run) = state.runs().folder(id).await?;
     let place = place(&state).await?;
-    let made = tokio::task::spawn_blocking(move || {
+    let made = crate::tasks::blocking(move || {
         let made = output::screen(&dir, &run, lines);
         drop(place);
         made

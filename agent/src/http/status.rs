@@ -24,7 +24,7 @@ async fn status(State(state): State<AppState>) -> Json<AgentStatus> {
     let (store_bytes, store_limit) = state.runs().usage();
     let root = state.runs().store().root().to_path_buf();
     // The store may be on a shared disk that hangs; then the agent still answers.
-    let asked = tokio::task::spawn_blocking(move || {
+    let asked = crate::tasks::blocking(move || {
         rustix::fs::statvfs(&root).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
     });
     let free_bytes = match tokio::time::timeout(DISK_LIMIT, asked).await {

@@ -270,7 +270,7 @@ async fn part(
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Failure> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = crate::tasks::blocking(work).await;
     Ok(done.map_err(|_| RunError::Stopping)??)
 }
 

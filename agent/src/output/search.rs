@@ -125,7 +125,7 @@ async fn search_within(
             grows: !run.live && !run.state.is_final(),
         };
         let held = guard.clone();
-        let feeding = tokio::task::spawn_blocking(move || {
+        let feeding = crate::tasks::blocking(move || {
             let fed = source.feed(writer);
             drop(held);
             fed
@@ -145,7 +145,7 @@ async fn search_within(
             found.cut = Some("too many parts of the output are gone".to_owned());
         }
         let dir = dir.clone();
-        let located = tokio::task::spawn_blocking(move || fed.locate(&dir, stream, hits)).await;
+        let located = crate::tasks::blocking(move || fed.locate(&dir, stream, hits)).await;
         found
             .hits
             .extend(located.map_err(|_| SearchError::Stopping)??);

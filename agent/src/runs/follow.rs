@@ -146,7 +146,7 @@ impl Follower {
             return Ok((frame, self));
         }
         let work = move || self.next_now(max).map(|frame| (frame, self));
-        tokio::task::spawn_blocking(work)
+        crate::tasks::blocking(work)
             .await
             .map_err(|_| RunError::Stopping)?
     }
@@ -168,7 +168,7 @@ impl Follower {
                 (self, chunk)
             } else {
                 let work = move || self.fill().map(|chunk| (self, chunk));
-                tokio::task::spawn_blocking(work)
+                crate::tasks::blocking(work)
                     .await
                     .map_err(|_| RunError::Stopping)??
             };

@@ -229,8 +229,9 @@ const FOREIGN_AGE_MS: u64 = 8 * 24 * 60 * 60 * 1000;
 mod tests {
     use std::fs;
 
+    use crate::tasks::Tasks;
     use hpcclient_protocol::{Command, RunSpec, RunState, event::Event};
-    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{
@@ -291,7 +292,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let place = Place::at(root.path().join("state"), root.path().to_owned()).unwrap();
         let store = Store::open(place.runs()).unwrap();
-        let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let (tracker, stopping) = (Tasks::default(), CancellationToken::new());
         let environment = Environment::start(&tracker, &stopping);
         let run_dir = place.run_dir().to_owned();
         let host = place.host().to_owned();

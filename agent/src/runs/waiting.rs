@@ -220,8 +220,9 @@ const MAX_FULL_PAUSE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {
+    use crate::tasks::Tasks;
     use hpcclient_protocol::{Command, RunSpec};
-    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{environment::Environment, place::Place, store::Store};
@@ -231,7 +232,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let place = Place::at(root.path().join("state"), root.path().to_owned()).unwrap();
         let store = Store::open(place.runs()).unwrap();
-        let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let (tracker, stopping) = (Tasks::default(), CancellationToken::new());
         let environment = Environment::start(&tracker, &stopping);
         let (run_dir, host) = (place.run_dir().to_owned(), place.host().to_owned());
         let runs = Runs::new(store.clone(), place, environment, tracker, stopping.clone());

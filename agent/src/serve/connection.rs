@@ -13,9 +13,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::UnixStream, time::timeout};
-use tokio_util::task::TaskTracker;
 
-use crate::http::AppState;
+use crate::{http::AppState, tasks::Tasks};
 
 /// Serves a connection until it ends.
 pub(super) async fn talk(stream: UnixStream, state: AppState, router: Router) {
@@ -47,7 +46,7 @@ pub(super) async fn talk(stream: UnixStream, state: AppState, router: Router) {
 }
 
 /// Returns what serves a connection, with small buffers.
-pub(crate) fn builder(tracker: &TaskTracker) -> Builder<Tracked> {
+pub(crate) fn builder(tracker: &Tasks) -> Builder<Tracked> {
     let mut builder = Builder::new(Tracked(tracker.clone()));
     builder
         .http1()
@@ -67,7 +66,7 @@ pub(crate) fn builder(tracker: &TaskTracker) -> Builder<Tracked> {
 
 /// Starts hyper's tasks where the stop waits for them.
 #[derive(Clone)]
-pub(crate) struct Tracked(TaskTracker);
+pub(crate) struct Tracked(Tasks);
 
 impl<F> hyper::rt::Executor<F> for Tracked
 where

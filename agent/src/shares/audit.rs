@@ -84,7 +84,7 @@ impl Audit {
     pub async fn newest(&self, limit: usize) -> Result<Vec<AuditEntry>, ApiError> {
         self.settle().await?;
         let book = Arc::clone(&self.0).lock_owned().await;
-        let read = tokio::task::spawn_blocking(move || read(&book.folder, limit)).await;
+        let read = crate::tasks::blocking(move || read(&book.folder, limit)).await;
         let failed = match read {
             Ok(Ok(entries)) => return Ok(entries),
             Ok(Err(error)) => error,
@@ -107,7 +107,7 @@ impl Audit {
         let book = Arc::clone(&self.0);
         let write = async {
             let mut book = book.lock_owned().await;
-            tokio::task::spawn_blocking(move || work(&mut book)).await
+            crate::tasks::blocking(move || work(&mut book)).await
         };
         let failed = match timeout(LIMIT, write).await {
             Ok(Ok(Ok(()))) => return Ok(()),

@@ -141,7 +141,7 @@ struct Found {
 
 async fn doors(uid: Option<u32>) -> Vec<Found> {
     let look = move || look_for_doors(Path::new(RUN_DIR_PARENT), uid);
-    let found = timeout(LIST_LIMIT, tokio::task::spawn_blocking(look)).await;
+    let found = timeout(LIST_LIMIT, crate::tasks::blocking(look)).await;
     found.ok().and_then(Result::ok).unwrap_or_default()
 }
 

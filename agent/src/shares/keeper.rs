@@ -20,13 +20,14 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::UnixStream, time::sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{Active, Reply, Shares, door::Door, record};
 use crate::{
     clock,
     http::{AppState, guests},
     serve::connection,
+    tasks::Tasks,
 };
 
 /// Reads the shares of before and starts the keeper. A share that is on lets guests in from here on.
@@ -37,7 +38,7 @@ pub async fn start(state: &AppState) {
         return;
     };
     let folder = shares.0.folder.clone();
-    let read = tokio::task::spawn_blocking(move || {
+    let read = crate::tasks::blocking(move || {
         super::door::tidy();
         record::read_all(&folder)
     });
@@ -216,7 +217,7 @@ impl Keeper {
     }
 }
 
-async fn talk(stream: UnixStream, router: Router, tracker: &TaskTracker) {
+async fn talk(stream: UnixStream, router: Router, tracker: &Tasks) {
     // The same code as for the owner, which is why this is no server of its own.
     let mut builder = connection::builder(tracker).http1_only();
     builder

@@ -14,8 +14,7 @@ use crate::{
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const GLIBC: (u32, u32) = (2, 17);
-/// 4 MiB.
-const MAX_SIZE: u64 = 4 << 20;
+const MAX_SIZE: u64 = 4_000_000;
 
 /// Builds the agent and the wheel, and checks both.
 pub(crate) fn dist() -> Result<()> {

@@ -1,6 +1,6 @@
 //! `hpcclient connect`: logs in to a cluster, and asks what the login asks.
 
-use std::io::Write as _;
+use std::{io::Write as _, time::Duration};
 
 use hpcclient_client::ClientError;
 
@@ -9,6 +9,13 @@ use super::{
     login::{self, Answers},
     status,
 };
+
+/// How often it is tried again when the bridge is lost: one that is just dying is still named where bridges are looked
+/// for, and still takes connections.
+const TRIES: u32 = 3;
+
+/// How long a dying bridge gets to be gone.
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,10 +32,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
         let bridge = login::bridge().await?;
         login::connect(&bridge, cluster, Answers::TerminalOrStdin).await
     };
-    let status = match connect().await {
-        // A bridge that is just dying is still named where bridges are looked for.
-        Err(ClientError::Transport { source, .. }) if source.is_connect() => connect().await?,
-        status => status?,
+    let mut tries_left = TRIES;
+    let status = loop {
+        match connect().await {
+            Err(ClientError::Transport { .. } | ClientError::Cut { .. }) if tries_left > 0 => {
+                tries_left -= 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            status => break status?,
+        }
     };
     let mut out = std::io::stdout().lock();
     if args.json {
