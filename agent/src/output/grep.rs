@@ -60,7 +60,8 @@ impl Grep {
     pub(super) fn start(question: &Question, memory: u64) -> io::Result<(Self, PipeWriter)> {
         let (reader, writer) = io::pipe()?;
         let mut command = Command::new("grep");
-        command.args(["-a", "-n", "-b"]);
+        // By lines, so that what it found is known also when it is ended.
+        command.args(["-a", "-n", "-b", "--line-buffered"]);
         command.arg(if question.fixed { "-F" } else { "-E" });
         if question.ignore_case {
             command.arg("-i");

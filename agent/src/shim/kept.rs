@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   Running ◄──► Stalled          the chunk in `held` could not be written, or the disk refused what
-//!      │            │             was written; nothing more is read until it is written again
+//!      │            │             was written; nothing more is read until it is written again. Or the
+//!      │            │             disk does not answer; then no more is read than it may refuse
 //!      └────────────┴──► over ──► Exited     once the pipes are drained; late output still comes
 //! ```
 //!
@@ -34,6 +35,8 @@ pub(super) const CHUNK: usize = 256 << 10;
 const WIDE_PIPE: usize = 1 << 20;
 /// How long a full disk is left alone.
 pub(super) const RETRY: Duration = Duration::from_secs(2);
+/// How long a disk may take to answer before that is told.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a run that started is not spoken of: many end before, and are told once.
 const HUSH: Duration = Duration::from_millis(2);
 /// After its process ended a run is read for this many bytes; what then still comes is late output.
@@ -81,7 +84,8 @@ pub(super) struct KeptRun {
     sync_at: Option<Instant>,
     /// When the index is due as well.
     index_at: Option<Instant>,
-    syncing: bool,
+    /// When the disk was asked that has not answered, and when that is told.
+    asked: Option<(Instant, Instant)>,
     /// Whether the disk refused what was written; until it has it nothing more is read.
     in_doubt: bool,
     /// How much was read since the process ended.
@@ -119,7 +123,7 @@ impl KeptRun {
             ending_reason: None,
             sync_at: None,
             index_at: None,
-            syncing: false,
+            asked: None,
             in_doubt: false,
             read_last: 0,
             record_dirty: true,
@@ -172,11 +176,13 @@ impl KeptRun {
 
     /// Returns when this run wants to be looked at without any event.
     pub(super) fn wakes_at(&self, durable: &Durable) -> Option<Instant> {
-        let can_sync = !self.syncing && durable.has_room();
+        let can_sync = self.asked.is_none() && durable.has_room();
         let disk = self.retry_at.or(self.sync_at.filter(|_| can_sync));
         let news = self.hush_until.filter(|_| self.changed);
         let limit = self.limit.map(|(_, at)| at);
-        disk.into_iter().chain(news).chain(limit).min()
+        let overdue = self.asked.map(|(_, at)| at);
+        let all = disk.into_iter().chain(overdue);
+        all.chain(news).chain(limit).min()
     }
 
     fn waits_for_disk(&self) -> bool {
@@ -189,7 +195,7 @@ impl KeptRun {
             && self.outputs.is_empty()
             && self.held.is_none()
             && !self.in_doubt
-            && !self.syncing
+            && self.asked.is_none()
             && !self.changed
     }
 
@@ -306,9 +312,12 @@ impl KeptRun {
             self.retry();
         }
         let is_due = self.retry_at.is_none() && self.sync_at.is_some_and(|at| at <= now);
-        if is_due && !self.syncing && durable.has_room() {
+        if let Some((since, _)) = self.asked.filter(|(_, at)| *at <= now) {
+            self.wait_on(since, now);
+        }
+        if is_due && self.asked.is_none() && durable.has_room() {
             self.sync_at = None;
-            self.syncing = true;
+            self.asked = Some((now, now + PATIENCE));
             // While much is written its index is saved once a second: it costs as much again.
             let with_index = self.in_doubt || self.index_at.is_none_or(|at| at <= now);
             let mut files = self.writer.take_unsynced(with_index);
@@ -321,7 +330,7 @@ impl KeptRun {
 
     /// Takes the disk's answer.
     pub(super) fn synced(&mut self, answer: Result<(), StoreError>) {
-        self.syncing = false;
+        self.asked = None;
         match answer {
             Ok(()) => {
                 if self.writer.set_saved() {
@@ -428,6 +437,20 @@ impl KeptRun {
         self.save();
     }
 
+    /// Says that the disk does not answer. The record is on the same disk, and writing it could take as
+    /// long: only whoever looks on is told, again each time the wait has doubled.
+    fn wait_on(&mut self, since: Instant, now: Instant) {
+        let waited = now.saturating_duration_since(since);
+        self.asked = Some((since, now + waited));
+        if !self.record.state.is_final() {
+            self.record.state = RunState::Stalled;
+        }
+        let (path, seconds) = (self.dir.path().display(), waited.as_secs());
+        let words = format!("the disk has not answered for {seconds} s: {path}");
+        self.record.reason = Some(words);
+        self.changed = true;
+    }
+
     fn retry(&mut self) {
         self.retry_at = None;
         if self.in_doubt {
@@ -460,7 +483,7 @@ impl KeptRun {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, os::unix::net::UnixStream};
 
     use hpcclient_protocol::Command;
     use rustix::pipe::{PipeFlags, pipe_with};
@@ -468,20 +491,115 @@ mod tests {
     use super::*;
     use crate::store::Store;
 
-    #[test]
-    fn a_full_disk_keeps_what_was_read_when_both_streams_are_ready() {
-        let folder = tempfile::tempdir().unwrap();
+    /// A run in a folder of its own, and its folder.
+    fn made(folder: &tempfile::TempDir) -> (KeptRun, RunDir) {
         let store = Store::open(folder.path().to_owned()).unwrap();
         let (id, spec) = (RunId::random(), RunSpec::new(Command::Shell("".into())));
         let dir = store.create(id, &spec, 0, "node").unwrap();
+        let (file, record) = RecordFile::open(&dir).unwrap();
+        let feed = Feed::new(id, None, false, true);
+        let run = KeptRun::open(dir.clone(), &spec, file, record.unwrap(), feed).unwrap();
+        (run, dir)
+    }
+
+    fn refused() -> StoreError {
+        let disk_quota_exceeded = std::io::Error::from_raw_os_error(122);
+        StoreError::io("sync", "/home/u", disk_quota_exceeded)
+    }
+
+    /// What is told now, if there is news.
+    fn news(run: &mut KeptRun, at: Instant) -> Option<(RunState, Option<String>)> {
+        let told = (run.record.state, run.record.reason.clone());
+        run.take_changed(at).then_some(told)
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_told_within_two_seconds_and_tried_again_within_two() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut run, dir) = made(&folder);
+        let (wake, _theirs) = UnixStream::pair().unwrap();
+        let mut durable = Durable::new(wake);
+        run.set_running(1, None);
+        let later = Instant::now() + HUSH;
+        assert_eq!(news(&mut run, later), Some((RunState::Running, None)));
+        // A write is refused in the round of the loop in which it is made, and that is told in the next.
+        let file = dir.path().join("out-000000.raw");
+        fs::create_dir(&file).unwrap();
+        run.store(StreamName::Stdout, b"kept");
+        let (state, reason) = news(&mut run, Instant::now()).unwrap();
+        assert_eq!(state, RunState::Stalled);
+        assert!(reason.unwrap().contains("out-000000.raw"));
+        assert_eq!(dir.record().unwrap().state, RunState::Stalled);
+        let again = run.wakes_at(&durable).unwrap();
+        assert!(again <= Instant::now() + Duration::from_secs(2));
+        fs::remove_dir(&file).unwrap();
+        run.on_time(again, &mut durable);
+        assert_eq!(news(&mut run, again), Some((RunState::Running, None)));
+        run.synced(Ok(()));
+        run.store(StreamName::Stdout, b" more");
+        // An fsync is asked for a second after the write, and its refusal is told at once.
+        let ask = run.wakes_at(&durable).unwrap();
+        assert!(ask <= Instant::now() + Duration::from_secs(1));
+        run.on_time(ask, &mut durable);
+        run.synced(Err(refused()));
+        let (state, reason) = news(&mut run, ask).unwrap();
+        assert_eq!(state, RunState::Stalled);
+        assert!(reason.unwrap().ends_with("quota exceeded"));
+        assert_eq!(dir.record().unwrap().state, RunState::Stalled);
+        let again = run.wakes_at(&durable).unwrap();
+        assert!(again <= Instant::now() + Duration::from_secs(2));
+        run.on_time(again, &mut durable);
+        // Only the disk's answer makes it go on.
+        assert_eq!(news(&mut run, again), None);
+        run.synced(Ok(()));
+        assert_eq!(news(&mut run, again), Some((RunState::Running, None)));
+        assert_eq!(fs::read(&file).unwrap(), b"kept more");
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_is_told_until_it_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut run, dir) = made(&folder);
+        let (wake, _theirs) = UnixStream::pair().unwrap();
+        let mut durable = Durable::new(wake);
+        run.set_running(1, None);
+        run.store(StreamName::Stdout, b"kept");
+        let asked = Instant::now() + SYNC;
+        assert_eq!(news(&mut run, asked), Some((RunState::Running, None)));
+        run.on_time(asked, &mut durable);
+        for seconds in [10, 20, 40] {
+            let at = run.wakes_at(&durable).unwrap();
+            assert_eq!(at, asked + Duration::from_secs(seconds));
+            run.on_time(at, &mut durable);
+            let words = format!("the disk has not answered for {seconds} s: ");
+            let words = words + dir.path().to_str().unwrap();
+            assert_eq!(news(&mut run, at), Some((RunState::Stalled, Some(words))));
+        }
+        // Nothing was written to it meanwhile, and what comes is read as long as it fits.
+        assert_eq!(dir.record().unwrap().state, RunState::Running);
+        assert!(!run.waits_for_disk());
+        run.synced(Ok(()));
+        assert_eq!(news(&mut run, asked), Some((RunState::Running, None)));
+        // Nor is a disk that refuses at last one that does not answer.
+        run.store(StreamName::Stdout, b"more");
+        let asked = run.wakes_at(&durable).unwrap();
+        run.on_time(asked, &mut durable);
+        run.on_time(asked + PATIENCE, &mut durable);
+        run.synced(Err(refused()));
+        let (state, reason) = news(&mut run, asked).unwrap();
+        assert_eq!(state, RunState::Stalled);
+        assert!(reason.unwrap().starts_with("cannot sync "));
+    }
+
+    #[test]
+    fn a_full_disk_keeps_what_was_read_when_both_streams_are_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut run, dir) = made(&folder);
         // Nothing can be written where a directory is.
         let files = ["out", "err"].map(|name| dir.path().join(format!("{name}-000000.raw")));
         for file in &files {
             fs::create_dir(file).unwrap();
         }
-        let (file, record) = RecordFile::open(&dir).unwrap();
-        let feed = Feed::new(id, None, false, true);
-        let mut run = KeptRun::open(dir, &spec, file, record.unwrap(), feed).unwrap();
         let streams = [(StreamName::Stdout, b"one"), (StreamName::Stderr, b"two")];
         for (stream, bytes) in streams {
             let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();

@@ -31,10 +31,13 @@ pub const KEEP_BYTES: u64 = 1 << 30;
 const KEEP_FULL: u64 = 2;
 /// How many pieces may be only in memory before the disk is waited for.
 const MAX_PIECES: usize = 16 << 10;
-/// How many bytes may be; the last piece may go over it.
-const MAX_BYTES: usize = 3 << 20;
+/// How many bytes may be; the last piece, a quarter of a MiB at most, goes over it: 4 MiB with it.
+const MAX_BYTES: usize = (4 << 20) - (256 << 10);
 /// From so many on the disk is asked at once.
 const MANY_BYTES: usize = 1 << 20;
+/// From so many on where the last answer was waited for: what is asked for together takes such a disk one
+/// time of answering, and while it answers only the rest up to `MAX_BYTES` can be written.
+const MOST_BYTES: usize = 3 << 20;
 
 /// Writes the streams of one run.
 #[derive(Debug)]
@@ -47,22 +50,31 @@ pub struct RunWriter {
     sizes: StreamSizes,
     /// How many full segments all streams may have together.
     keep: u64,
-    /// What was written since the disk was asked last.
-    fresh: Tail,
-    asked: Unsaved,
-    /// Whether the disk was asked to take the index too.
-    index_asked: bool,
+    unsaved: Unsaved,
+    asked: Asked,
+    /// From how many bytes on, that it was not asked for, the disk is asked at once.
+    enough: usize,
     durable: StreamSizes,
 }
 
-/// What the disk was asked to take and may not have.
+/// What was written and the disk may not have.
 #[derive(Debug, Default)]
 pub struct Unsaved {
     tail: Tail,
     /// Where its first record is in the index.
     index_at: u64,
-    /// The sizes after it.
+    /// The sizes after it, once the run was left.
     sizes: StreamSizes,
+}
+
+/// How much of that the disk was asked for last: the first of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    entries: usize,
+    bytes: usize,
+    sizes: StreamSizes,
+    /// Whether it was asked to take the index too.
+    index: bool,
 }
 
 impl RunWriter {
@@ -91,12 +103,12 @@ impl RunWriter {
             segments,
             sizes,
             keep: u64::MAX,
-            fresh: Tail::default(),
-            asked: Unsaved {
+            unsaved: Unsaved {
                 index_at: index_len,
                 ..Unsaved::default()
             },
-            index_asked: false,
+            asked: Asked::default(),
+            enough: MANY_BYTES,
             durable: StreamSizes::default(),
         })
     }
@@ -123,27 +135,28 @@ impl RunWriter {
 
     /// Returns whether so much is only in memory that the disk should be asked now.
     #[must_use]
-    pub const fn is_busy(&self) -> bool {
-        self.fresh.kept() >= MANY_BYTES || self.pieces() >= MAX_PIECES / 2
+    pub fn is_busy(&self) -> bool {
+        self.unsaved.tail.kept() >= self.asked.bytes + self.enough
+            || self.pieces() >= MAX_PIECES / 2
     }
 
     /// Returns whether so much is only in memory that nothing more should be written before the disk has
     /// answered.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.fresh.kept() + self.asked.tail.kept() >= MAX_BYTES
+        self.unsaved.tail.kept() >= MAX_BYTES
             || self.pieces() >= MAX_PIECES
             || self.segments.iter().any(Segments::is_behind)
     }
 
     /// Returns whether the disk may not have everything.
     #[must_use]
-    pub const fn is_unsaved(&self) -> bool {
+    pub fn is_unsaved(&self) -> bool {
         self.pieces() > 0
     }
 
-    const fn pieces(&self) -> usize {
-        self.fresh.entries() + self.asked.tail.entries()
+    fn pieces(&self) -> usize {
+        self.unsaved.tail.entries()
     }
 
     /// Appends bytes to a stream.
@@ -183,12 +196,15 @@ impl RunWriter {
     ///
     /// Without the index, which may wait while much is written, nothing becomes durable.
     pub fn take_unsynced(&mut self, with_index: bool) -> Vec<Unsynced> {
-        self.asked.tail.extend(std::mem::take(&mut self.fresh));
-        self.asked.sizes = self.sizes;
-        self.index_asked = with_index || self.pieces() >= MAX_PIECES / 2;
+        self.asked = Asked {
+            entries: self.pieces(),
+            bytes: self.unsaved.tail.kept(),
+            sizes: self.sizes,
+            index: with_index || self.pieces() >= MAX_PIECES / 2,
+        };
         let segments = self.segments.iter_mut();
         let mut files: Vec<_> = segments.flat_map(Segments::take_unsynced).collect();
-        if self.index_asked && std::mem::take(&mut self.index_dirty) {
+        if self.asked.index && std::mem::take(&mut self.index_dirty) {
             let index = Arc::clone(&self.index);
             files.push(Unsynced::new(self.index_path.clone(), index));
         }
@@ -198,13 +214,19 @@ impl RunWriter {
     /// Notes that the disk has all that it was asked for. Returns whether that is everything written
     /// until then, with its records.
     pub fn set_saved(&mut self) -> bool {
-        self.asked.tail.forget_bytes();
-        if self.index_asked {
-            self.durable = self.asked.sizes;
-            self.asked.index_at += (self.asked.tail.entries() * RECORD) as u64;
-            self.asked.tail = Tail::default();
+        self.enough = if self.is_behind() {
+            MOST_BYTES
+        } else {
+            MANY_BYTES
+        };
+        let asked = std::mem::take(&mut self.asked);
+        self.unsaved.tail.forget_bytes(asked.bytes);
+        if asked.index {
+            self.durable = asked.sizes;
+            self.unsaved.index_at += (asked.entries * RECORD) as u64;
+            self.unsaved.tail.forget_entries(asked.entries);
         }
-        self.index_asked
+        asked.index
     }
 
     /// Writes again what the disk refused, and what came after it, into files that are opened anew.
@@ -212,13 +234,13 @@ impl RunWriter {
     /// # Errors
     /// The operating system refused; call again.
     pub fn write_again(&mut self) -> Result<(), StoreError> {
-        self.asked.tail.extend(std::mem::take(&mut self.fresh));
+        self.asked = Asked::default();
         self.segments.iter_mut().for_each(Segments::close);
         self.index = Arc::new(open_index(&self.index_path)?);
         // The pieces are borrowed while they are written.
-        let asked = std::mem::take(&mut self.asked);
-        let done = self.rewrite(&asked);
-        self.asked = asked;
+        let mut unsaved = std::mem::take(&mut self.unsaved);
+        let done = self.rewrite(&mut unsaved);
+        self.unsaved = unsaved;
         done
     }
 
@@ -226,10 +248,11 @@ impl RunWriter {
     #[must_use]
     pub fn leave(mut self) -> (Vec<Unsynced>, Unsaved) {
         let files = self.take_unsynced(true);
-        (files, self.asked)
+        self.unsaved.sizes = self.sizes;
+        (files, self.unsaved)
     }
 
-    fn rewrite(&mut self, unsaved: &Unsaved) -> Result<(), StoreError> {
+    fn rewrite(&mut self, unsaved: &mut Unsaved) -> Result<(), StoreError> {
         let mut at = unsaved.index_at;
         for (entry, kept) in unsaved.tail.pieces() {
             if let (Kind::Data, Some(bytes)) = (entry.kind, kept) {
@@ -303,7 +326,7 @@ impl RunWriter {
             .map_err(|source| StoreError::io("write", &self.index_path, source))?;
         self.index_len += RECORD as u64;
         self.index_dirty = true;
-        self.fresh.note(entry, bytes);
+        self.unsaved.tail.note(entry, bytes);
         if entry.kind == Kind::Data {
             *segment::size_of_mut(&mut self.sizes, entry.stream) = entry.end();
         }
@@ -329,7 +352,7 @@ impl Unsaved {
 
     /// Returns how many bytes of memory it takes, about.
     #[must_use]
-    pub const fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         self.tail.kept() + self.tail.entries() * RECORD
     }
 
@@ -339,15 +362,15 @@ impl Unsaved {
     /// The operating system refused; call again.
     pub fn save(&mut self, dir: &RunDir) -> Result<(), StoreError> {
         let mut writer = RunWriter::open(dir)?;
-        writer.asked = std::mem::take(self);
-        let sizes = writer.asked.sizes;
+        writer.unsaved = std::mem::take(self);
+        let sizes = writer.unsaved.sizes;
         let saved = writer.write_again().and_then(|()| {
             writer
                 .take_unsynced(true)
                 .iter()
                 .try_for_each(Unsynced::sync)
         });
-        *self = writer.asked;
+        *self = writer.unsaved;
         self.sizes = sizes;
         saved
     }

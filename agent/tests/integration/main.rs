@@ -2,6 +2,8 @@
 
 // `cfg(test)` tells the lints that these are tests, helpers included.
 #[cfg(test)]
+mod bulk;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod clocks;

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use hpcagent::store::SEGMENT_BYTES;
-use hpcclient_protocol::{Frame, RunState, StreamName, run::StreamSizes};
+use hpcagent::store::{RunWriter, SEGMENT_BYTES, Store};
+use hpcclient_protocol::{Frame, RunId, RunState, StreamName, run::StreamSizes};
 
 use crate::driver::{Kept, shell};
 
@@ -57,6 +57,45 @@ fn a_shim_that_waits_takes_half_a_megabyte_at_most() {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
+}
+
+#[test]
+fn a_disk_slower_than_the_command_is_asked_for_nearly_all_that_may_wait_and_another_soon() {
+    const PIECE: usize = 256 << 10;
+    const ROUNDS: u64 = 30;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().to_owned()).unwrap();
+    let dir = store
+        .create(RunId::random(), &shell(""), 1, "node")
+        .unwrap();
+    let mut writer = RunWriter::open(&dir).unwrap();
+    let piece = vec![7; PIECE];
+    let write = |writer: &mut RunWriter| writer.append(StreamName::Stdout, &piece).unwrap();
+    // What comes between two answers of a disk that always answers too late, and of one that does in time.
+    let mut saved = 0;
+    let mut round = |is_late: bool| {
+        let start = writer.sizes().stdout;
+        while !writer.is_busy() {
+            write(&mut writer);
+        }
+        drop(writer.take_unsynced(false));
+        let asked = writer.sizes().stdout;
+        while is_late && !writer.is_behind() {
+            write(&mut writer);
+        }
+        // All that it may refuse is in memory.
+        assert!(writer.sizes().stdout - saved <= 4 << 20);
+        writer.set_saved();
+        saved = asked;
+        (asked, writer.sizes().stdout - start)
+    };
+    let first = round(true).0;
+    assert_eq!(first, 1 << 20);
+    let all: u64 = (0..ROUNDS).map(|_| round(true).1).sum();
+    // The first of these rounds starts with what the disk was not asked for before it.
+    assert!(all / ROUNDS >= 11 << 18, "{} a round", all / ROUNDS);
+    round(false);
+    assert_eq!(round(false).1, 1 << 20);
 }
 
 #[test]

@@ -164,6 +164,39 @@ fn a_disk_that_became_read_only_makes_the_run_wait() {
 }
 
 #[test]
+fn a_disk_that_does_not_answer_is_told_and_the_command_goes_on_meanwhile() {
+    let control = tempfile::NamedTempFile::new().unwrap();
+    fs::write(control.path(), "hang 1").unwrap();
+    let wait = |file: &str| format!("until [ -e {file} ]; do sleep 0.02; done");
+    let line = format!(
+        "echo one; {}; echo two; {}; exit 9",
+        wait("go"),
+        wait("end")
+    );
+    let (mut kept, dir) = Kept::alone_on_bad_disk(&shell(&line), control.path());
+    let (run, home) = (dir.id(), kept.folder.join("home"));
+    let told = kept.line.until_state(run, RunState::Stalled);
+    let path = dir.path().display();
+    let words = format!("the disk has not answered for 10 s: {path}");
+    assert_eq!(told.reason, Some(words));
+    fs::write(home.join("go"), "").unwrap();
+    kept.line.until_durable(run, |record, sizes, durable| {
+        assert_eq!((record.state, durable.stdout), (RunState::Stalled, 0));
+        sizes.stdout == 8
+    });
+    assert_eq!(bytes(&dir, StreamName::Stdout), b"one\ntwo\n");
+    fs::write(control.path(), "").unwrap();
+    let told = kept.line.until_state(run, RunState::Running);
+    assert_eq!(told.reason, None);
+    fs::write(home.join("end"), "").unwrap();
+    let record = kept.line.until_state(run, RunState::Exited);
+    assert_eq!((record.exit_code, record.reason), (Some(9), None));
+    assert!(kept.gone());
+    let run = dir.load().unwrap();
+    assert_eq!((run.state, run.durable), (RunState::Exited, run.sizes));
+}
+
+#[test]
 fn the_last_bytes_of_a_run_that_has_ended_are_written_again_too() {
     let control = tempfile::NamedTempFile::new().unwrap();
     fs::write(control.path(), "sync 5").unwrap();

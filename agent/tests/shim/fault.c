@@ -1,5 +1,6 @@
 // A disk that refuses, loaded before the shim. The file named by SHIM_FAULT says what: "sync 5" is an
-// EIO of fdatasync, "write 122" an EDQUOT of pwrite; an empty or missing file is a good disk.
+// EIO of fdatasync, "write 122" an EDQUOT of pwrite, "hang 1" a disk that does not answer an fdatasync as
+// long as it says so; an empty or missing file is a good disk.
 // What a refused sync was to save is lost, as it may be with a real disk: it is overwritten.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -33,6 +34,7 @@ static off_t *synced_of(ino_t file) {
 
 int fdatasync(int fd) {
     struct stat file;
+    while (fault("hang")) usleep(10000);
     int error = fault("sync");
     // Only what is appended to: the record is written in place.
     int appended = fstat(fd, &file) == 0 && file.st_size != 4096;
