@@ -58,8 +58,8 @@ export interface MountedTerminal {
 
 const dim = (text: string) => `\r\n\x1b[0;2m[${text}]\x1b[0m\r\n`;
 const RESIZE_MS = 60;
-/** A flood is over when nothing was passed over for so long. */
-const CALM_MS = 300;
+/** A flood is over when fewer bytes than these come in this time. */
+const CALM = { ms: 300, bytes: 16 * 1024 };
 /** An answer to a wish for a size takes a round trip; only what lasts longer is worth a word. */
 const BOXED_MS = 900;
 
@@ -113,6 +113,8 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
     let cut = inside;
     let parsed = from;
     let over: Run | undefined;
+    let came = 0;
+    let passes = 0;
     const shown = (length: number) => {
       parsed += length;
       if (past && until !== undefined && parsed >= until) caughtUp();
@@ -123,6 +125,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
         data(_, bytes, done) {
           const visible = cut ? bytes.subarray(afterFirstLine(bytes)) : bytes;
           cut = false;
+          came += bytes.length;
           terminal.write(visible, () => {
             done();
             shown(bytes.length);
@@ -137,8 +140,8 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
           cut = true;
           // CAN ends a sequence whose rest was passed over.
           terminal.write('\x18' + dim(`${missing} bytes passed over; Runs has them all`));
-          clearTimeout(calm);
-          calm = setTimeout(() => void settle(), CALM_MS);
+          passes++;
+          settleSoon();
         },
         resize(size) {
           terminal.resize(size.cols, size.rows);
@@ -153,11 +156,20 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
       },
     );
 
+    function settleSoon(): void {
+      calm ??= setTimeout(() => void settle(), CALM.ms);
+    }
+
     /** Puts the agent's screen in the place of one that misses what was passed over. */
     async function settle(): Promise<void> {
-      const mine = calm;
-      const snapshot = await options.screen();
-      if (gone || !snapshot || mine !== calm) return;
+      const seen = passes;
+      const calmed = came < CALM.bytes;
+      came = 0;
+      const snapshot = calmed ? await options.screen() : undefined;
+      calm = undefined;
+      if (gone) return;
+      if (!calmed || seen !== passes) return settleSoon();
+      if (!snapshot) return;
       const { size, offset, data } = snapshot;
       // What is still to be parsed comes first; what came after the snapshot comes once more.
       terminal.write('\x1bc', () => {
