@@ -214,9 +214,9 @@ class OurConsole:
     def read(self):
         while True:
             message = self.socket.recv()
-            # After the channel comes the frame's header; 1 is data.
-            if isinstance(message, bytes) and message[4] == 1:
-                return message[18:]
+            # The echo of a key is all that comes then.
+            if isinstance(message, bytes) and data_in(message):
+                return message[4:]
 
     def close(self):
         self.bridge.ask("POST", f"runs/{self.run}/kill", {})
@@ -291,6 +291,16 @@ def echo(bridge):
         )
 
 
+def data_in(message):
+    """Returns how many bytes of data the frames of a binary message carry."""
+    at, total = 4, 0
+    while at < len(message):
+        kind, _, _, length = struct.unpack_from(">BBQI", message, at)
+        total += length if kind == 1 else 0
+        at += 14 + length
+    return total
+
+
 def attach(bridge):
     """Until a console with 4 MiB of history is on the screen of one who comes."""
     run = bridge.start(
@@ -309,8 +319,8 @@ def attach(bridge):
         seen = 0
         while seen < size:
             message = socket.recv()
-            if isinstance(message, bytes) and message[4] == 1:
-                seen += len(message) - 18
+            if isinstance(message, bytes):
+                seen += data_in(message)
         took.append((time.perf_counter() - start) * 1000)
         socket.close()
     bridge.ask("POST", f"runs/{run}/kill", {})

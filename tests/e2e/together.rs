@@ -108,6 +108,7 @@ fn a_console_answers_while_a_hundred_megabytes_flow_beside_it() -> Result<()> {
         writer: None,
         owner: None,
         access: Access::Drive,
+        behind: None,
     })?;
     let mut heard = vec![];
     wait_for("the console", Duration::from_secs(60), || {

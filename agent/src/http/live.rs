@@ -172,6 +172,7 @@ impl Viewer {
                 writer,
                 owner: _,
                 access,
+                behind,
             } => {
                 self.channels.retain(|_, channel| channel.is_open());
                 if self.channels.contains_key(&channel) {
@@ -198,7 +199,8 @@ impl Viewer {
                     control: self.control.clone(),
                     bulk: self.bulk.clone(),
                 };
-                let follow = channel::follow(self.state.clone(), run, from, granted.watch, outlet);
+                let place = channel::Place { run, from, behind };
+                let follow = channel::follow(self.state.clone(), place, granted.watch, outlet);
                 self.state.tracker().spawn(async move {
                     let _closed = ended.run_until_cancelled(follow).await;
                     ended.cancel();

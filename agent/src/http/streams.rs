@@ -61,6 +61,8 @@ struct FramesQuery {
     follow: bool,
     /// Start at the last so many lines of each stream, where that is behind its offset.
     tail: Option<u64>,
+    /// How many bytes of a stream one may be behind; further behind, bytes are passed over without a gap.
+    behind: Option<u32>,
 }
 
 impl Default for FramesQuery {
@@ -71,6 +73,7 @@ impl Default for FramesQuery {
             tty: 0,
             follow: true,
             tail: None,
+            behind: None,
         }
     }
 }
@@ -116,6 +119,7 @@ async fn frames(
         tty,
         follow,
         tail,
+        behind,
     } = query;
     let mut from = StreamSizes {
         stdout,
@@ -134,10 +138,11 @@ async fn frames(
         })
         .await?;
     }
-    let follower = state
+    let mut follower = state
         .runs()
         .follow(id, Start::At(from), mode(follow))
         .await?;
+    follower.no_further_behind(behind);
     Ok(frames_body(follower, &state))
 }
 

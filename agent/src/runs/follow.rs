@@ -34,6 +34,7 @@ pub struct Follower {
     mode: Mode,
     seat: Seat,
     is_local: bool,
+    behind: Option<u64>,
     told: Option<(RunState, Option<String>)>,
     ended: bool,
 }
@@ -61,6 +62,7 @@ impl Follower {
             mode,
             seat,
             is_local,
+            behind: None,
             told: None,
             ended: false,
         }
@@ -75,9 +77,16 @@ impl Follower {
             mode: Mode::Stored,
             seat,
             is_local: false,
+            behind: None,
             told: None,
             ended: false,
         }
+    }
+
+    /// Lets it pass over what its viewer is too far behind to see: whenever a living run's stream is more
+    /// than `behind` bytes ahead, it goes on at a quarter of that before the end, without a `Gap`.
+    pub(crate) fn no_further_behind(&mut self, behind: Option<u32>) {
+        self.behind = behind.map(u64::from);
     }
 
     /// Returns whether `End` was handed out.
@@ -116,6 +125,7 @@ impl Follower {
         // Before its turn a run has written nothing.
         if state != RunState::Queued {
             self.seat.take()?;
+            self.pass_over()?;
             if let Some(frame) = self.reader.next(max)? {
                 return Ok(Some(frame));
             }
@@ -127,6 +137,29 @@ impl Follower {
         Ok(None)
     }
 
+    fn pass_over(&mut self) -> Result<(), RunError> {
+        let (Some(behind), Source::Live(live, watch)) = (self.behind, &self.source) else {
+            return Ok(());
+        };
+        let (end, mut at) = (watch.borrow().sizes, self.reader.offsets());
+        let pairs = [
+            (end.stdout, &mut at.stdout),
+            (end.stderr, &mut at.stderr),
+            (end.tty, &mut at.tty),
+        ];
+        let mut passes = false;
+        for (end, at) in pairs {
+            if end.saturating_sub(*at) > behind {
+                *at = end - behind / 4;
+                passes = true;
+            }
+        }
+        if passes && let Some(dir) = live.dir() {
+            self.reader = dir.reader(at)?;
+        }
+        Ok(())
+    }
+
     /// Waits until there may be more, at most until it is time for a `Ping`; `false` says the latter.
     pub async fn more(&mut self) -> bool {
         match &mut self.source {
@@ -136,19 +169,44 @@ impl Follower {
         }
     }
 
-    /// Does [`Self::next_now`] where it does not hold up others. Cancelling it loses the follower.
+    /// Appends the frames that are ready, with at most `max` bytes of data, where that does not hold up
+    /// others. Returns them, how many bytes of data they have, and the follower, which cancelling it loses.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn step(mut self, max: usize) -> Result<(Option<Frame>, Self), RunError> {
+    pub async fn step(
+        mut self,
+        mut to: BytesMut,
+        max: usize,
+    ) -> Result<(BytesMut, usize, Self), RunError> {
         if max == 0 || self.is_quick() {
-            let frame = self.next_now(max)?;
-            return Ok((frame, self));
+            let data = self.append(&mut to, max)?;
+            return Ok((to, data, self));
         }
-        let work = move || self.next_now(max).map(|frame| (frame, self));
+        let work = move || self.append(&mut to, max).map(|data| (to, data, self));
         crate::tasks::blocking(work)
             .await
             .map_err(|_| RunError::Stopping)?
+    }
+
+    /// A terminal writes small records, and a message costs more than its bytes: many go in one.
+    fn append(&mut self, to: &mut BytesMut, max: usize) -> Result<usize, RunError> {
+        let before = to.len();
+        let mut data = 0;
+        loop {
+            let frame = match self.next_now(max - data) {
+                // What was read before the failure is good; the failure comes again next time.
+                Err(_) if to.len() > before => return Ok(data),
+                frame => frame?,
+            };
+            let Some(frame) = frame else {
+                return Ok(data);
+            };
+            if let Frame::Data { bytes, .. } = &frame {
+                data += bytes.len();
+            }
+            frame.encode(to);
+        }
     }
 
     /// Returns the next encoded frames, as many as are ready up to [`CHUNK`]; `None` after the end.

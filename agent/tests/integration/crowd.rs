@@ -127,6 +127,7 @@ fn stalled_viewers_slow_nobody_and_lose_nothing() {
                 writer: None,
                 owner: None,
                 access: hpcclient_protocol::live::Access::View,
+                behind: None,
             };
             viewer.say(&message).await;
             Reader {

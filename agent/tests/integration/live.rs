@@ -62,6 +62,48 @@ fn a_channel_sends_what_was_granted_and_not_a_byte_more() {
 }
 
 #[test]
+fn a_viewer_that_wants_the_newest_is_never_far_behind_and_sees_the_end() {
+    const BEHIND: u32 = 100_000;
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        let id = RunId::random();
+        let spec = RunSpec {
+            stdin: StdinMode::Open,
+            ..shell("read x; seq 1 100000; read x; seq 1 100000; read x")
+        };
+        client.put(id, &spec).await;
+        // One sees all, and with it how far the run is; the other has no credit until there is much.
+        let (mut all, mut newest) = (over_http1(&node).await, over_http1(&node).await);
+        all.open(1, id, u32::MAX).await;
+        newest.open_closely(1, id, BEHIND).await;
+        let (mut size, mut at) = (0, 0);
+        for round in 1..=2 {
+            all.stdin(1, round, b"\n").await;
+            while size < round * 588_895 {
+                if let Heard::Frame(_, Frame::Data { bytes, .. }) = all.hear().await {
+                    size += bytes.len() as u64;
+                }
+            }
+            // As much as comes: with more of it, the next flood would be sent while it is written.
+            newest.grant(1, BEHIND / 4).await;
+            while at < size {
+                match newest.hear().await {
+                    Heard::Frame(_, Frame::Data { offset, bytes, .. }) => {
+                        assert!(offset >= at, "no byte comes twice");
+                        assert!(offset >= size - u64::from(BEHIND / 4), "too far behind");
+                        at = offset + bytes.len() as u64;
+                    }
+                    Heard::Frame(_, Frame::Gap { .. }) => panic!("all of it is still stored"),
+                    _ => {}
+                }
+            }
+            assert_eq!(at, size);
+        }
+    });
+}
+
+#[test]
 fn a_console_takes_keys_and_a_size_and_tells_events() {
     with_tasks(async {
         let node = Node::start();

@@ -1,5 +1,7 @@
 //! A viewer on the live WebSocket, over HTTP/1.1 and over HTTP/2 as the bridge opens it.
 
+use std::collections::VecDeque;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use hpcclient_protocol::{
@@ -24,6 +26,8 @@ use crate::node::{Client, Node};
 
 pub(crate) struct Viewer<S> {
     pub(crate) socket: WebSocketStream<S>,
+    /// A message carries one frame or many.
+    heard: VecDeque<Heard>,
 }
 
 /// One message of the agent.
@@ -38,7 +42,7 @@ pub(crate) async fn over_http1(node: &Node) -> Viewer<UnixStream> {
     let (socket, _) = tokio_tungstenite::client_async("ws://agent/v1/live", stream)
         .await
         .unwrap();
-    Viewer { socket }
+    Viewer::new(socket)
 }
 
 pub(crate) async fn over_http2(client: &Client) -> Viewer<TokioIo<Upgraded>> {
@@ -52,10 +56,34 @@ pub(crate) async fn over_http2(client: &Client) -> Viewer<TokioIo<Upgraded>> {
     assert_eq!(response.status(), StatusCode::OK);
     let upgraded = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
     let socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
-    Viewer { socket }
+    Viewer::new(socket)
+}
+
+fn opening(
+    channel: u32,
+    run: RunId,
+    credit: u32,
+    access: Access,
+    behind: Option<u32>,
+) -> ViewerMessage {
+    ViewerMessage::Open {
+        channel,
+        run,
+        from: StreamSizes::default(),
+        credit,
+        writer: None,
+        owner: None,
+        access,
+        behind,
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Viewer<S> {
+    fn new(socket: WebSocketStream<S>) -> Self {
+        let heard = VecDeque::new();
+        Self { socket, heard }
+    }
+
     pub(crate) async fn say(&mut self, message: &ViewerMessage) {
         let text = serde_json::to_string(message).unwrap();
         self.socket.send(Message::text(text)).await.unwrap();
@@ -66,16 +94,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Viewer<S> {
     }
 
     pub(crate) async fn open_as(&mut self, channel: u32, run: RunId, credit: u32, access: Access) {
-        self.say(&ViewerMessage::Open {
-            channel,
-            run,
-            from: StreamSizes::default(),
-            credit,
-            writer: None,
-            owner: None,
-            access,
-        })
-        .await;
+        self.say(&opening(channel, run, credit, access, None)).await;
+    }
+
+    /// Opens without credit, for the newest of what is written.
+    pub(crate) async fn open_closely(&mut self, channel: u32, run: RunId, behind: u32) {
+        let opening = opening(channel, run, 0, Access::Drive, Some(behind));
+        self.say(&opening).await;
     }
 
     pub(crate) async fn grant(&mut self, channel: u32, bytes: u32) {
@@ -99,13 +124,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Viewer<S> {
     }
 
     pub(crate) async fn hear(&mut self) -> Heard {
+        if let Some(heard) = self.heard.pop_front() {
+            return heard;
+        }
         match self.socket.next().await.expect("the socket ended").unwrap() {
             Message::Text(text) => Heard::Said(serde_json::from_str(text.as_str()).unwrap()),
             Message::Binary(mut bytes) => {
                 let channel = bytes.get_u32();
                 let mut decoder = FrameDecoder::default();
                 decoder.push(&bytes);
-                Heard::Frame(channel, decoder.next_frame().unwrap().unwrap())
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    self.heard.push_back(Heard::Frame(channel, frame));
+                }
+                self.heard.pop_front().expect("an empty message")
             }
             other => panic!("{other:?}"),
         }

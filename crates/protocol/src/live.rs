@@ -3,7 +3,7 @@
 //! Spoken by the web UI and the agent. Text messages are the JSON below. Binary messages are
 //!
 //! ```text
-//!   agent → viewer    channel u32 | frame (see `frame`)          (big endian)
+//!   agent → viewer    channel u32 | frames (see `frame`)         (big endian)
 //!   viewer → agent    channel u32 | seq u64 | bytes for stdin
 //! ```
 //!
@@ -79,6 +79,11 @@ pub enum ViewerMessage {
         /// What the viewer wants to do; `view` sends neither stdin nor a size.
         #[serde(default)]
         access: Access,
+        /// How many bytes of a stream the viewer may be behind. Further behind, it goes on at a quarter of
+        /// that before the stream's end: what lies between is passed over without a `Gap`, because it is
+        /// still stored. Without it every byte is sent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        behind: Option<u32>,
     },
     /// Grant more bytes.
     Credit {

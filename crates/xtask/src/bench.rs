@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     build, install,
-    run::{command, run},
+    run::{cargo, command, run},
 };
 
 /// What each needs a login node of its own for: calls; streams and consoles.
@@ -20,6 +20,19 @@ pub(crate) fn bench() -> Result<()> {
     install::python(&["demo", "bench"])?;
     build::web()?;
     let programs = build::programs(true)?;
+    // Fifty viewers of one terminal, on an agent of their own and without a network between.
+    let viewers = [
+        "run",
+        "--profile",
+        "ci",
+        "--quiet",
+        "--locked",
+        "-p",
+        "hpcagent",
+        "--example",
+        "streams",
+    ];
+    run(&mut cargo(&viewers))?;
     build::wheel(&programs)?;
     for program in PROGRAMS {
         let mut bench = command(&programs.testbed, &[".venv/bin/python", program]);

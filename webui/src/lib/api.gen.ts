@@ -1239,6 +1239,13 @@ export interface components {
           access?: components['schemas']['Access'];
           /**
            * Format: int32
+           * @description How many bytes of a stream the viewer may be behind. Further behind, it goes on at a quarter of
+           *     that before the stream's end: what lies between is passed over without a `Gap`, because it is
+           *     still stored. Without it every byte is sent.
+           */
+          behind?: number | null;
+          /**
+           * Format: int32
            * @description The channel's number, not in use on this socket.
            */
           channel: number;
@@ -2070,6 +2077,8 @@ export interface operations {
         follow?: boolean;
         /** @description Start at the last so many lines of each stream, where that is behind its offset. */
         tail?: number;
+        /** @description How many bytes of a stream one may be behind; further behind, bytes are passed over without a gap. */
+        behind?: number;
       };
       header?: never;
       path: {

@@ -1,6 +1,7 @@
-import { beforeEach, describe, expect, it } from 'vitest';
-import { Channel, CREDIT, type Follower, type Sender } from './channel';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Channel, type Follower, type Sender } from './channel';
 import { frameOf } from './frames.fixture';
+import { LEAST, MOST } from './pace';
 import type { Run, ViewerMessage } from './wire';
 
 const NOTHING = { stdout: 0, stderr: 0, tty: 0 };
@@ -70,11 +71,11 @@ describe('a channel', () => {
     expect(seen).toBe('abcdef');
   });
 
-  it('tells about bytes that are gone, announced or not', () => {
+  it('tells about bytes that are gone', () => {
     const channel = open(new Wire());
     channel.receive(frameOf.gap(0, 10));
-    channel.receive(frameOf.stdout(12, 'x'));
-    expect([gaps, seen]).toEqual([[10, 2], 'x']);
+    channel.receive(frameOf.stdout(10, 'x'));
+    expect([gaps, seen]).toEqual([[10], 'x']);
   });
 
   it('ends', () => {
@@ -89,15 +90,43 @@ describe('a channel', () => {
 });
 
 describe('credit', () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  let sent = 0;
+  let shown = 0;
+  beforeEach(() => void (sent = shown = 0));
+
+  /** Sends what is granted and shows it at so many bytes in a millisecond; returns the most that was not shown. */
+  const flood = (wire: Wire, channel: Channel, rate: number, length: number): number => {
+    const piece = 'x'.repeat(4096);
+    let most = 0;
+    for (const end = shown + length; shown < end; shown += piece.length) {
+      for (; sent + piece.length <= wire.credit; sent += piece.length)
+        channel.receive(frameOf.stdout(sent, piece));
+      most = Math.max(most, sent - shown);
+      vi.advanceTimersByTime(piece.length / rate);
+      done.shift()?.();
+    }
+    return most;
+  };
+
   it('is never more than the window beyond what was shown', () => {
     const wire = new Wire();
     const channel = open(wire);
-    const piece = 'x'.repeat(16 * 1024);
-    for (let sent = 0; sent < CREDIT; sent += piece.length)
-      channel.receive(frameOf.stdout(sent, piece));
-    expect(wire.credit).toBe(CREDIT);
-    done.splice(0, 4).forEach((shown) => shown());
-    expect(wire.credit).toBe(CREDIT + 4 * piece.length);
+    expect(flood(wire, channel, 1_000_000, 2_000_000)).toBeLessThanOrEqual(MOST);
+    expect(wire.credit).toBeGreaterThan(2_000_000);
+  });
+
+  it('is what a slow page shows in some hundredths of a second, and more when it is fast again', () => {
+    const wire = new Wire();
+    const channel = open(wire);
+    flood(wire, channel, 512, 500_000);
+    const most = flood(wire, channel, 512, 500_000);
+    expect(most).toBeLessThan(512 * 60);
+    expect(most).toBeGreaterThanOrEqual(LEAST);
+    flood(wire, channel, 4096, 1_000_000);
+    expect(flood(wire, channel, 4096, 1_000_000)).toBeGreaterThan(100_000);
   });
 
   it('comes in large grants, and saying `done` twice grants once', () => {
@@ -110,41 +139,53 @@ describe('credit', () => {
   });
 
   it('after a reconnect leaves room for what is not shown yet', () => {
-    const channel = open(new Wire());
-    channel.receive(frameOf.stdout(0, 'x'.repeat(100_000)));
+    const first = new Wire();
+    const channel = open(first);
+    channel.receive(frameOf.stdout(0, 'x'.repeat(10_000)));
     channel.detach();
     const next = new Wire();
     channel.attach(next);
-    expect(next.credit).toBe(CREDIT - 100_000);
-    done.forEach((shown) => shown());
-    expect(next.credit).toBe(CREDIT);
+    expect(next.credit).toBe(first.credit - 10_000);
   });
 
   it('counts bytes that came twice', () => {
     const wire = new Wire();
     const channel = open(wire);
-    const piece = 'x'.repeat(64 * 1024);
+    const before = wire.credit;
+    const piece = 'x'.repeat(before / 2);
     channel.receive(frameOf.stdout(0, piece));
     channel.receive(frameOf.stdout(0, piece));
-    expect(wire.credit).toBe(CREDIT + piece.length);
+    expect(wire.credit).toBe(before + piece.length);
   });
 });
 
 describe('passing over', () => {
-  it('goes on later, under another number, and keeps what was typed', () => {
+  it('is asked for, and told', () => {
+    const wire = new Wire();
+    const skipped = vi.fn();
+    const channel = new Channel(1, 'run', NOTHING, 'me', { ...follower, skipped }, { behind: 9 });
+    channel.attach(wire);
+    expect(wire.messages).toMatchObject([{ type: 'open', behind: 9 }]);
+    channel.receive(frameOf.stdout(0, 'abc'));
+    channel.receive(frameOf.stdout(100, 'xy'));
+    expect([seen, gaps]).toEqual(['abcxy', []]);
+    expect(skipped).toHaveBeenCalledExactlyOnceWith('stdout', 97);
+  });
+
+  it('starts again elsewhere under another number, and keeps what was typed', () => {
     const wire = new Wire();
     const channel = open(wire);
     channel.receive(frameOf.stdout(0, 'abc'));
     channel.write(bytes('k'));
-    channel.skip(2, { stdout: 100, stderr: 0, tty: 0 });
+    channel.restart(2, { stdout: 2, stderr: 0, tty: 0 });
     channel.attach(wire);
-    expect(wire.messages.at(-1)).toMatchObject({ type: 'open', channel: 2, from: { stdout: 100 } });
+    expect(wire.messages.at(-1)).toMatchObject({ type: 'open', channel: 2, from: { stdout: 2 } });
     expect(wire.typed).toEqual([
       [1, 'k'],
       [1, 'k'],
     ]);
-    channel.receive(frameOf.stdout(99, 'xy'));
-    expect(seen).toBe('abcy');
+    channel.receive(frameOf.stdout(2, 'cd'));
+    expect(seen).toBe('abccd');
   });
 });
 

@@ -1,10 +1,11 @@
 // One run followed over the live socket: offsets, credit and stdin, without the socket itself.
 //
 // Made by `live.ts`; tiles see it as `Following`. Invariants: a byte is handed on once, at its own
-// offset; at most CREDIT bytes are between the agent's store and `done`, so a flood never queues up in
-// the page; a key stroke that was sent and not acknowledged is sent again after a reconnect, under the
+// offset; at most the window of `pace.ts` is between the agent's store and `done`, so a flood never queues
+// up in the page; a key stroke that was sent and not acknowledged is sent again after a reconnect, under the
 // same number, so it is never typed twice.
 import { FrameDecoder, type Frame } from './frames';
+import { Pace } from './pace';
 import type {
   Access,
   ApiError,
@@ -15,8 +16,6 @@ import type {
   ViewerMessage,
 } from './wire';
 
-export const CREDIT = 128 * 1024;
-const GRANT = CREDIT / 4;
 /** What may be typed ahead of a program that does not read. */
 const MAX_TYPED = 1 << 20;
 /** Pieces of stdin on their way; the agent refuses more than 64. */
@@ -29,7 +28,7 @@ export interface Follower {
   data(stream: StreamName, bytes: Uint8Array, done: () => void): void;
   /** Bytes that are not kept any more. */
   gap?(stream: StreamName, missing: number): void;
-  /** Bytes that were passed over, because the page was too far behind. */
+  /** Bytes that the agent passed over, because the page was too far behind. */
   skipped?(stream: StreamName, missing: number): void;
   /** A console's size changed before the next bytes. */
   resize?(size: TerminalSize): void;
@@ -39,12 +38,14 @@ export interface Follower {
   failed?(error: ApiError): void;
 }
 
-/** As who a run is followed. */
+/** As who a run is followed, and how. */
 export interface Standing {
   /** Whose run it is, when another user shares it. */
   owner?: string;
   /** `view` types nothing and sets no size. */
   access?: Access;
+  /** How many bytes one may be behind; further behind, the agent goes on near the end. */
+  behind?: number;
 }
 
 /** What a channel sends through; `live.ts` is the real one. */
@@ -58,8 +59,11 @@ export class Channel {
   readonly #have: StreamSizes;
   #decoder = new FrameDecoder();
   #sender: Sender | undefined;
+  readonly #pace = new Pace();
+  /** Bytes that came and are not shown. */
   #pending = 0;
-  #consumed = 0;
+  /** Bytes that may come. */
+  #granted = 0;
   #seq = 0;
   #unacked: { seq: number; bytes: Uint8Array }[] = [];
   /** What was typed while enough was on its way. */
@@ -86,13 +90,13 @@ export class Channel {
     if (this.ended) return;
     this.#sender = sender;
     this.#decoder = new FrameDecoder();
-    this.#consumed = 0;
+    this.#granted = Math.max(0, this.#pace.window - this.#pending);
     sender.message({
       type: 'open',
       channel: this.number,
       run: this.run,
       from: this.offsets,
-      credit: CREDIT - this.#pending,
+      credit: this.#granted,
       writer: this.writer,
       ...this.standing,
     });
@@ -100,15 +104,10 @@ export class Channel {
     this.#send();
   }
 
-  /** Goes on at later offsets, under a new number; `attach` comes next. */
-  skip(number: number, to: StreamSizes): void {
+  /** Goes on at other offsets, under a new number; `attach` comes next. */
+  restart(number: number, from: StreamSizes): void {
     this.number = number;
-    for (const stream of ['stdout', 'stderr', 'tty'] as const) {
-      const missing = to[stream] - this.#have[stream];
-      if (missing <= 0) continue;
-      this.#have[stream] = to[stream];
-      this.follower.skipped?.(stream, missing);
-    }
+    Object.assign(this.#have, from);
   }
 
   /** The socket is gone; `attach` comes later. */
@@ -167,7 +166,7 @@ export class Channel {
       case 'data':
         return this.#data(frame.stream, frame.offset, frame.bytes);
       case 'gap':
-        return this.#skip(frame.stream, frame.to);
+        return this.#pass(frame.stream, frame.to, 'gap');
       case 'resize':
         return this.follower.resize?.(frame.size);
       case 'state':
@@ -183,8 +182,11 @@ export class Channel {
   }
 
   #data(stream: StreamName, offset: number, bytes: Uint8Array): void {
+    if (this.#pending === 0) this.#pace.begin(performance.now());
     this.#pending += bytes.length;
-    this.#skip(stream, offset);
+    this.#granted -= bytes.length;
+    // The agent announces what is not kept, and nothing else.
+    this.#pass(stream, offset, 'skipped');
     const seen = Math.min(bytes.length, this.#have[stream] - offset);
     const fresh = bytes.subarray(seen);
     this.#have[stream] += fresh.length;
@@ -198,19 +200,21 @@ export class Channel {
   }
 
   /** Goes on at a later offset, if it is later. */
-  #skip(stream: StreamName, to: number): void {
+  #pass(stream: StreamName, to: number, why: 'gap' | 'skipped'): void {
     const missing = to - this.#have[stream];
     if (missing <= 0) return;
     this.#have[stream] = to;
-    this.follower.gap?.(stream, missing);
+    this.follower[why]?.(stream, missing);
   }
 
   #done(length: number): void {
     this.#pending -= length;
-    this.#consumed += length;
-    if (this.#consumed < GRANT || !this.#sender || this.ended) return;
-    this.#sender.message({ type: 'credit', channel: this.number, bytes: this.#consumed });
-    this.#consumed = 0;
+    this.#pace.shown(length, performance.now());
+    const { window } = this.#pace;
+    const room = window - this.#pending - this.#granted;
+    if (room < window / 4 || !this.#sender || this.ended) return;
+    this.#granted += room;
+    this.#sender.message({ type: 'credit', channel: this.number, bytes: room });
   }
 }
 

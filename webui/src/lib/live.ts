@@ -40,8 +40,8 @@ export interface LiveOptions {
 export interface Following {
   /** The offset of the next byte of each stream. */
   offsets(): StreamSizes;
-  /** Passes over what lies before these offsets. */
-  skip(to: StreamSizes): void;
+  /** Goes on at other offsets; what is still on its way for the old ones is dropped. */
+  restart(from: StreamSizes): void;
   write(bytes: Uint8Array): boolean;
   resize(size: TerminalSize): boolean;
   close(): void;
@@ -74,7 +74,7 @@ export class Live implements Sender {
     if (this.#up) channel.attach(this);
     return {
       offsets: () => channel.offsets,
-      skip: (to) => this.#skip(channel, to),
+      restart: (at) => this.#restart(channel, at),
       write: (bytes) => channel.write(bytes),
       resize: (size) => channel.resize(size),
       close: () => {
@@ -115,12 +115,12 @@ export class Live implements Sender {
   }
 
   /** Another number tells what is still on its way for the old place from what is new. */
-  #skip(channel: Channel, to: StreamSizes): void {
-    if (!this.#up || !this.#channels.delete(channel.number)) return;
+  #restart(channel: Channel, from: StreamSizes): void {
+    if (!this.#channels.delete(channel.number)) return;
     this.message({ type: 'close', channel: channel.number });
-    channel.skip(++this.#lastChannel, to);
+    channel.restart(++this.#lastChannel, from);
     this.#channels.set(channel.number, channel);
-    channel.attach(this);
+    if (this.#up) channel.attach(this);
   }
 
   #dial(): void {

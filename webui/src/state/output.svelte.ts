@@ -3,7 +3,6 @@
 // Made by the Runs tile for a selected run, closed when it is left. The rows are outside of the
 // reactive state; `version` counts up when there are new ones.
 import { asError, type Api } from '../lib/api';
-import { followClosely } from '../lib/catchup';
 import type { Follower, Standing } from '../lib/channel';
 import type { Following, Live } from '../lib/live';
 import { size } from '../lib/format';
@@ -13,7 +12,7 @@ import { isConsole, type ApiError, type Run } from '../lib/wire';
 /** How much of the past of each stream is fetched; more of it when the user asks. */
 const TAIL_BYTES = 2 * 1024 * 1024;
 const MORE_BYTES = 5 * 1024 * 1024;
-/** Further behind than this, a live view jumps to its end. */
+/** Further behind than this, a live view goes on near its end. */
 const BEHIND_BYTES = 8 * 1024 * 1024;
 const SHOW_MS = 16;
 
@@ -96,9 +95,8 @@ export class RunOutput {
       },
       failed: (error) => (this.error = error),
     };
-    const patience = { behind: BEHIND_BYTES, keep: TAIL_BYTES };
-    const { live, api, id, standing } = this;
-    this.#following = followClosely(live, api, id, from, follower, patience, standing);
+    const standing = { ...this.standing, behind: BEHIND_BYTES };
+    this.#following = this.live.follow(this.id, from, follower, standing);
   }
 
   /** Shows many small pieces at once; only then may more come. */

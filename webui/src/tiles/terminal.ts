@@ -3,7 +3,8 @@
 // Mounted by `Terminal.svelte`. Invariants: bytes count as shown only when xterm has parsed them, so a
 // flood is bounded by the credit and Ctrl-C stays quick; nothing of the past is answered, and of the
 // present only what `safety.ts` lists; the size is what the stream says it is, because the agent
-// decides it; the focus is never taken unasked.
+// decides it; the focus is never taken unasked; after a flood of which a part was passed over, the screen is
+// the agent's, so it is as if every byte had been shown.
 // Not here: anything of Svelte or of the page's entry, which this chunk must not import.
 import { FitAddon } from '@xterm/addon-fit';
 import { SearchAddon } from '@xterm/addon-search';
@@ -57,6 +58,8 @@ export interface MountedTerminal {
 
 const dim = (text: string) => `\r\n\x1b[0;2m[${text}]\x1b[0m\r\n`;
 const RESIZE_MS = 60;
+/** A flood is over when fewer bytes than these come in this time. */
+const CALM = { ms: 300, bytes: 16 * 1024 };
 /** An answer to a wish for a size takes a round trip; only what lasts longer is worth a word. */
 const BOXED_MS = 900;
 
@@ -85,6 +88,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
 
   let following: Following | undefined;
   let gone = false;
+  let calm: ReturnType<typeof setTimeout> | undefined;
   void options.screen().then((snapshot) => {
     if (gone) return;
     if (snapshot) restore(snapshot);
@@ -108,6 +112,9 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
   function follow(from: number, inside: boolean, until?: number): void {
     let cut = inside;
     let parsed = from;
+    let over: Run | undefined;
+    let came = 0;
+    let passes = 0;
     const shown = (length: number) => {
       parsed += length;
       if (past && until !== undefined && parsed >= until) caughtUp();
@@ -118,6 +125,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
         data(_, bytes, done) {
           const visible = cut ? bytes.subarray(afterFirstLine(bytes)) : bytes;
           cut = false;
+          came += bytes.length;
           terminal.write(visible, () => {
             done();
             shown(bytes.length);
@@ -132,6 +140,8 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
           cut = true;
           // CAN ends a sequence whose rest was passed over.
           terminal.write('\x18' + dim(`${missing} bytes passed over; Runs has them all`));
+          passes++;
+          settleSoon();
         },
         resize(size) {
           terminal.resize(size.cols, size.rows);
@@ -139,13 +149,44 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
         },
         run(run, ended) {
           options.changed(run);
-          if (ended && options.mode !== 'past')
-            terminal.write(dim(howItEnded(run)) + '\x1b[?25l', () => (past = true));
+          if (ended && options.mode !== 'past') end((over = run));
           else if (until === undefined && parsed >= (until = run.sizes.tty)) caughtUp();
         },
         failed: options.failed,
       },
     );
+
+    function settleSoon(): void {
+      calm ??= setTimeout(() => void settle(), CALM.ms);
+    }
+
+    /** Puts the agent's screen in the place of one that misses what was passed over. */
+    async function settle(): Promise<void> {
+      const seen = passes;
+      const calmed = came < CALM.bytes;
+      came = 0;
+      const snapshot = calmed ? await options.screen() : undefined;
+      calm = undefined;
+      if (gone) return;
+      if (!calmed || seen !== passes) return settleSoon();
+      if (!snapshot) return;
+      const { size, offset, data } = snapshot;
+      // What is still to be parsed comes first; what came after the snapshot comes once more.
+      terminal.write('\x1bc', () => {
+        past = true;
+        until = Math.max(parsed, offset);
+        parsed = offset;
+        terminal.resize(size.cols, size.rows);
+      });
+      terminal.write(data, () => shown(0));
+      if (over) end(over);
+      cut = false;
+      following?.restart({ stdout: 0, stderr: 0, tty: offset });
+    }
+  }
+
+  function end(run: Run): void {
+    terminal.write(dim(howItEnded(run)) + '\x1b[?25l', () => (past = true));
   }
 
   function caughtUp(): void {
@@ -220,6 +261,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
     dispose() {
       gone = true;
       clearTimeout(timer);
+      clearTimeout(calm);
       clearTimeout(boxedTimer);
       cancelAnimationFrame(frame);
       watcher.disconnect();

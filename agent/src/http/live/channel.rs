@@ -125,15 +125,30 @@ pub(super) struct Outlet {
     pub(super) bulk: mpsc::Sender<Message>,
 }
 
+impl Outlet {
+    /// Returns a message that has no frame yet.
+    pub(super) fn message(&self) -> BytesMut {
+        let mut message = BytesMut::new();
+        message.put_u32(self.number);
+        message
+    }
+}
+
+/// What a channel follows: a run, from these offsets on, and never further behind.
+pub(super) struct Place {
+    pub(super) run: RunId,
+    pub(super) from: StreamSizes,
+    pub(super) behind: Option<u32>,
+}
+
 /// Follows a run until its end, and tells a failure.
 pub(super) async fn follow(
     state: AppState,
-    run: RunId,
-    from: StreamSizes,
+    place: Place,
     granted: watch::Receiver<u64>,
     outlet: Outlet,
 ) {
-    let followed = match follower(&state, run, from).await {
+    let followed = match follower(&state, place).await {
         Ok(follower) => send(follower, granted, &outlet).await,
         Err(error) => Err(error),
     };
@@ -147,11 +162,12 @@ pub(super) async fn follow(
     }
 }
 
-async fn follower(state: &AppState, run: RunId, from: StreamSizes) -> Result<Follower, RunError> {
-    state
-        .runs()
-        .follow(run, Start::At(from), Mode::Follow)
-        .await
+async fn follower(state: &AppState, place: Place) -> Result<Follower, RunError> {
+    let Place { run, from, behind } = place;
+    let runs = state.runs();
+    let mut follower = runs.follow(run, Start::At(from), Mode::Follow).await?;
+    follower.no_further_behind(behind);
+    Ok(follower)
 }
 
 async fn send(
@@ -166,21 +182,23 @@ async fn send(
             return Ok(());
         };
         let credit = granted.borrow_and_update().saturating_sub(sent);
-        let max = usize::try_from(credit).unwrap_or(usize::MAX).min(FRAME);
-        let (frame, back) = follower.step(max).await?;
+        let max = usize::try_from(credit).unwrap_or(usize::MAX).min(MESSAGE);
+        let message = outlet.message();
+        let empty = message.len();
+        let (message, data, back) = follower.step(message, max).await?;
         follower = back;
-        if let Some(frame) = frame {
-            if let Frame::Data { bytes, .. } = &frame {
-                sent += bytes.len() as u64;
-            }
-            room.send(message(outlet.number, &frame));
+        if message.len() > empty {
+            sent += data as u64;
+            room.send(Message::Binary(message.freeze()));
             continue;
         }
         drop(room);
         tokio::select! {
             is_more = follower.more() => if !is_more {
                 let Ok(room) = outlet.bulk.reserve().await else { return Ok(()) };
-                room.send(message(outlet.number, &Frame::Ping));
+                let mut message = outlet.message();
+                Frame::Ping.encode(&mut message);
+                room.send(Message::Binary(message.freeze()));
             },
             changed = granted.changed() => if changed.is_err() { return Ok(()) },
         }
@@ -188,15 +206,8 @@ async fn send(
     Ok(())
 }
 
-fn message(number: u32, frame: &Frame) -> Message {
-    let mut bytes = BytesMut::new();
-    bytes.put_u32(number);
-    frame.encode(&mut bytes);
-    Message::Binary(bytes.freeze())
-}
-
 /// Small enough that an interrupt's echo is not long behind one on a slow line.
-const FRAME: usize = 16 * 1024;
+const MESSAGE: usize = 16 * 1024;
 
 /// So many pieces of stdin may be on their way to a command that does not read.
 const MAX_UNTAKEN: usize = 64;

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use axum::extract::ws::Message;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use hpcclient_protocol::{
     ApiError, ErrorCode, Frame, FrameDecoder, RunId, StreamName,
     live::{Access, AgentMessage, ViewerMessage},
@@ -59,6 +59,7 @@ struct There {
     owner: String,
     run: RunId,
     access: Access,
+    behind: Option<u32>,
 }
 
 /// Takes a message that is about another user's run, and gives back every other.
@@ -88,6 +89,7 @@ pub(super) fn hear(
                 writer,
                 owner: Some(owner),
                 access,
+                behind,
                 ..
             },
             None,
@@ -105,6 +107,7 @@ pub(super) fn hear(
                     owner,
                     run,
                     access,
+                    behind,
                 };
                 let guest = open(viewer, number, there, from, credit, writer);
                 viewer.guests.insert(number, guest);
@@ -326,8 +329,11 @@ impl There {
         } else {
             "drive"
         };
-        let query =
+        let mut query =
             format!("stdout={stdout}&stderr={stderr}&tty={tty}&follow=true&access={access}");
+        if let Some(behind) = self.behind {
+            query += &format!("&behind={behind}");
+        }
         let question = Question::get(self.target("stream", &query));
         Ok(away::ask(&self.state, &self.owner, &question)
             .await?
@@ -383,9 +389,14 @@ impl There {
                     bytes,
                 })) => {
                     let here = offset_in(at, stream);
-                    if offset != *here || offset.checked_add(bytes.len() as u64).is_none() {
+                    // What lies between was passed over, which only who asked for it is told.
+                    let ahead = offset > *here && self.behind.is_some();
+                    if (offset != *here && !ahead)
+                        || offset.checked_add(bytes.len() as u64).is_none()
+                    {
                         return Pumped::Broken("bytes out of order");
                     }
+                    *here = offset;
                     let mut rest = bytes;
                     while !rest.is_empty() {
                         let credit = granted.borrow_and_update().saturating_sub(*sent);
@@ -460,8 +471,7 @@ const fn offset_in(at: &mut StreamSizes, stream: StreamName) -> &mut u64 {
 
 /// Sends a frame to the viewer; `false` when the socket has ended.
 async fn put(outlet: &Outlet, frame: &Frame) -> bool {
-    let mut bytes = BytesMut::new();
-    bytes.put_u32(outlet.number);
+    let mut bytes = outlet.message();
     frame.encode(&mut bytes);
     outlet
         .bulk

@@ -95,6 +95,7 @@ fn a_live_channel_follows_and_drives_the_run_of_another_user() {
             writer: None,
             owner: Some(BOB.0.to_owned()),
             access: Access::Drive,
+            behind: None,
         };
         socket.send(say(&open)).await.unwrap();
         let (mut stdout, mut granted, mut typed, mut acked) = (Vec::new(), 3u64, false, false);
