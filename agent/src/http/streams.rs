@@ -18,15 +18,16 @@ use futures_util::stream;
 #[cfg(test)]
 use hpcclient_protocol::ApiError;
 use hpcclient_protocol::{
-    FRAMES_CONTENT_TYPE, Frame, FrameDecoder, RunId, StreamName, run::StreamSizes,
+    FRAMES_CONTENT_TYPE, Frame, FrameDecoder, RunId, StreamName, live::Access, run::StreamSizes,
 };
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 #[cfg(test)]
 use utoipa::IntoParams;
 
-use super::{AppState, failure::Failure};
+use super::{AppState, by::by, failure::Failure};
 use crate::{
+    presence::Present,
     runs::{Follower, Mode, RunError, Start},
     store::StoreError,
 };
@@ -34,10 +35,10 @@ use crate::{
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
     Router::new()
-        .route("/v1/runs/{id}/stream", routing::get(frames))
-        .route("/v1/runs/{id}/stdout", routing::get(stdout))
-        .route("/v1/runs/{id}/stderr", routing::get(stderr))
-        .route("/v1/runs/{id}/tty", routing::get(tty))
+        .route("/v1/runs/{id}/stream", routing::get(by(frames)))
+        .route("/v1/runs/{id}/stdout", routing::get(by(stdout)))
+        .route("/v1/runs/{id}/stderr", routing::get(by(stderr)))
+        .route("/v1/runs/{id}/tty", routing::get(by(tty)))
 }
 
 /// What `docs/openapi.json` says of this file.
@@ -61,6 +62,9 @@ struct FramesQuery {
     follow: bool,
     /// Start at the last so many lines of each stream, where that is behind its offset.
     tail: Option<u64>,
+    /// Look on as a viewer, whom the other viewers see, and who may do this.
+    #[cfg_attr(test, param(inline))]
+    access: Option<Access>,
 }
 
 impl Default for FramesQuery {
@@ -71,6 +75,7 @@ impl Default for FramesQuery {
             tty: 0,
             follow: true,
             tail: None,
+            access: None,
         }
     }
 }
@@ -109,13 +114,14 @@ async fn frames(
     Path(id): Path<String>,
     query: Result<Query<FramesQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let (id, Query(query)) = (id.parse()?, query?);
+    let (id, Query(query)) = (id.parse::<RunId>()?, query?);
     let FramesQuery {
         stdout,
         stderr,
         tty,
         follow,
         tail,
+        access,
     } = query;
     let mut from = StreamSizes {
         stdout,
@@ -138,7 +144,9 @@ async fn frames(
         .runs()
         .follow(id, Start::At(from), mode(follow))
         .await?;
-    Ok(frames_body(follower, &state))
+    let looks_on = access.filter(|_| follow);
+    let present = looks_on.map(|access| state.presence().join(id, state.user(), access));
+    Ok(frames_body(follower, &state, present))
 }
 
 /// The bytes of stdout.
@@ -274,9 +282,16 @@ pub(super) async fn blocking<T: Send + 'static>(
     Ok(done.map_err(|_| RunError::Stopping)??)
 }
 
-/// Returns a follower's frames as a response.
-pub(super) fn frames_body(follower: Follower, state: &AppState) -> Response {
-    let body = body(follower, state.stopping(), |chunk| Ok((chunk, false)));
+/// Returns a follower's frames as a response; who looks on leaves with its end.
+pub(super) fn frames_body(
+    follower: Follower,
+    state: &AppState,
+    present: Option<Present>,
+) -> Response {
+    let body = body(follower, state.stopping(), move |chunk| {
+        let _here = &present;
+        Ok((chunk, false))
+    });
     ([(header::CONTENT_TYPE, FRAMES_CONTENT_TYPE)], body).into_response()
 }
 

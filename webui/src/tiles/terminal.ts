@@ -143,7 +143,12 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
             terminal.write(dim(howItEnded(run)) + '\x1b[?25l', () => (past = true));
           else if (until === undefined && parsed >= (until = run.sizes.tty)) caughtUp();
         },
-        failed: options.failed,
+        failed(error) {
+          // Its words are the agent's: no part of them is a sequence.
+          const why = error.message.replace(/\p{Cc}/gu, ' ');
+          terminal.write(dim(why) + '\x1b[?25l', () => (past = true));
+          options.failed(error);
+        },
       },
     );
   }
