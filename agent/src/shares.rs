@@ -413,3 +413,54 @@ const LONGEST_DRIVE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const KEEPER_LIMIT: Duration = Duration::from_secs(10);
 
 const DISK_LIMIT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use hpcclient_protocol::{Command, RunSpec, RunState};
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::{
+        environment::Environment,
+        store::{RunRecord, Store},
+    };
+
+    #[tokio::test]
+    async fn a_run_that_is_deleted_while_it_is_shared_is_not_shared() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::at(root.path().join("state"), root.path().to_owned()).unwrap();
+        let store = Store::open(place.runs()).unwrap();
+        let (tracker, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let environment = Environment::start(&tracker, &stopping);
+        let run_dir = place.run_dir().to_owned();
+        let spec = RunSpec::new(Command::Shell("true".into()));
+        let dir = store
+            .create(RunId::random(), &spec, 1, place.host())
+            .unwrap();
+        dir.write_record(&RunRecord::new(RunState::Exited)).unwrap();
+        let shares = Shares::new(&place, "alice");
+        let runs = Runs::new(store.clone(), place, environment, tracker, stopping);
+        let spec = ShareSpec {
+            object: SharedObject::Run {
+                run: dir.id(),
+                streams: vec![],
+            },
+            guests: vec!["daemon".to_owned()],
+            access: Access::View,
+            expires_ms: None,
+        };
+        let mut calls = shares.0.calls.lock().unwrap().take().unwrap();
+        // In the keeper's place: the run goes before it is known as shared.
+        let keeping = async {
+            let call = calls.recv().await.unwrap();
+            store.delete(&dir).unwrap();
+            runs.set_shared(shares.runs());
+            call.send(Ok(())).unwrap();
+        };
+        let (added, ()) = tokio::join!(shares.add(&runs, ShareId::random(), spec.clone()), keeping);
+        assert_eq!(added.unwrap_err().code, ErrorCode::NotFound);
+        assert_eq!(shares.list(), []);
+        assert_eq!(record::read_all(&shares.0.folder), []);
+        std::fs::remove_dir_all(run_dir).unwrap();
+    }
+}

@@ -47,7 +47,7 @@ await scene({ width: 1000, height: 640, isOurs }, async (alice, context) => {
   await dialog.getByRole('textbox').fill(GUEST);
   await dialog.getByRole('combobox').selectOption({ label: '1 hour' });
   await dialog.getByRole('button', { name: 'Share', exact: true }).click();
-  await dialog.getByText(new RegExp(`with ${GUEST} · looks on · \\d+ m left`)).waitFor();
+  await dialog.getByText(new RegExp(`with ${GUEST} · may look · \\d+ m left`)).waitFor();
   await alice.screenshot({ path: picture('share-dialog') });
   await alice.keyboard.press('Escape');
 
@@ -57,13 +57,14 @@ await scene({ width: 1000, height: 640, isOurs }, async (alice, context) => {
   await listShares(carol);
   await carol.getByText('Nobody shares anything with you').waitFor();
   assert.equal(await carol.getByText(OWNER).count(), 0);
+  await carol.screenshot({ path: picture('share-carol') });
   await carol.close();
 
   // Bob looks on: he sees what she does, and types nothing.
   const bob = await open(BOB);
   await shows(bob, /[$#%>]/);
   await listShares(bob);
-  await bob.getByText(new RegExp(`by ${OWNER} · looks on · \\d+ m left`)).waitFor();
+  await bob.getByText(new RegExp(`by ${OWNER} · you may look · \\d+ m left`)).waitFor();
   await bob.screenshot({ path: picture('share-list') });
   await bob.getByText(new RegExp(`by ${OWNER}`)).click();
   await shows(bob, 'first-42');
@@ -93,7 +94,7 @@ await scene({ width: 1000, height: 640, isOurs }, async (alice, context) => {
   await alice.keyboard.press('Escape');
   await bob.bringToFront();
   await listShares(bob);
-  await bob.getByText(new RegExp(`by ${OWNER} · may type`)).click();
+  await bob.getByText(new RegExp(`by ${OWNER} · you may type`)).click();
   await bob.getByText('view only', { exact: true }).waitFor({ state: 'hidden' });
   await shows(bob, 'second-43');
   await type(bob, 'echo third-$((40 + 4))', 'third-44');

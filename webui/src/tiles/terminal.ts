@@ -11,7 +11,7 @@ import { WebLinksAddon } from '@xterm/addon-web-links';
 import { Terminal } from '@xterm/xterm';
 import type { Follower } from '../lib/channel';
 import type { Following } from '../lib/live';
-import { afterFirstLine, REPLAY_BYTES } from '../lib/replay';
+import { afterFirstLine, howItEnded, REPLAY_BYTES } from '../lib/replay';
 import type { ApiError, Run, StreamSizes, TerminalSize } from '../lib/wire';
 import { look, palette } from './palette';
 import { guard, linkHandler, openLink } from './safety';
@@ -145,8 +145,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
         },
         failed(error) {
           // Its words are the agent's: no part of them is a sequence.
-          const why = error.message.replace(/\p{Cc}/gu, ' ');
-          terminal.write(dim(why) + '\x1b[?25l', () => (past = true));
+          terminal.write(dim(error.message.replace(/\p{Cc}/gu, ' ')));
           options.failed(error);
         },
       },
@@ -245,10 +244,4 @@ function ourKey(event: KeyboardEvent, options: TerminalOptions): boolean {
   event.preventDefault();
   if (event.type === 'keydown') action();
   return false;
-}
-
-function howItEnded(run: Run): string {
-  if (run.state === 'lost') return `lost: ${run.reason ?? 'nobody saw it end'}`;
-  if (run.signal) return `ended by ${run.signal}`;
-  return `ended, exit code ${run.exitCode ?? 'unknown'}`;
 }
