@@ -112,11 +112,12 @@ await scene({ width: 1000, height: 640, isOurs }, async (alice, context) => {
   await unshare.filter({ hasText: 'Unshare' }).first().click();
   await unshare.nth(1).waitFor({ state: 'detached' });
   await unshare.click();
-  const cut = bob.locator('.pane.current').getByText(`${OWNER} does not share this with you, or not any more`);
+  const cut = bob.locator('.pane.current').getByText(`[${OWNER} shares nothing on this node`);
   await cut.waitFor({ timeout: REVOKED_MS });
   await dialog.getByText('Shared now').waitFor({ state: 'detached' });
   await alice.keyboard.press('Escape');
   await bob.bringToFront();
+  await bob.getByRole('button', { name: '2 viewing' }).waitFor({ state: 'detached' });
   await bob.screenshot({ path: picture('share-cut') });
   await alice.bringToFront();
   await type(alice, 'echo fourth-$((40 + 5))', 'fourth-45');
