@@ -6,6 +6,7 @@
 //! Not here: its description (`description`, tests only), connections (`serve`), what requests do (`runs`, `files`, `ui`).
 
 mod audit;
+mod by;
 #[cfg(test)]
 mod description;
 mod events;
@@ -39,7 +40,7 @@ use axum::{
 use futures_util::FutureExt;
 use hpcclient_protocol::{ApiError, ErrorCode};
 
-use self::failure::Failure;
+use self::{by::by, failure::Failure};
 pub use crate::state::AppState;
 
 /// Returns the agent's API.
@@ -62,8 +63,8 @@ pub fn router(state: AppState) -> Router {
         .merge(audit::router())
         .merge(stop::router())
         .merge(ui::router())
-        .fallback(no_such_route)
-        .method_not_allowed_fallback(no_such_route)
+        .fallback(by(no_such_route))
+        .method_not_allowed_fallback(by(no_such_route))
         .layer(middleware::from_fn(keep_going))
         .with_state(state)
 }

@@ -22,7 +22,10 @@ use hpcclient_protocol::{
 use tokio::{sync::Notify, time::sleep};
 
 use self::sizes::Sizes;
-use crate::runs::{RunError, Runs};
+use crate::{
+    clock,
+    runs::{RunError, Runs},
+};
 
 /// The viewers of all runs; clones are the same.
 #[derive(Clone, Debug)]
@@ -69,10 +72,14 @@ impl Presence {
         }))
     }
 
-    /// Adds a viewer.
+    /// Adds a viewer, who comes now.
     #[must_use]
-    pub fn join(&self, run: RunId, viewer: Viewer) -> Present {
-        let access = viewer.access;
+    pub fn join(&self, run: RunId, user: &str, access: Access) -> Present {
+        let viewer = Viewer {
+            user: user.to_owned(),
+            access,
+            since_ms: clock::now_ms(),
+        };
         let mut known = self.lock();
         known.next += 1;
         let number = known.next;

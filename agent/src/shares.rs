@@ -19,7 +19,7 @@ mod record;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -48,6 +48,7 @@ pub use self::{
 use crate::{
     clock,
     files::{QueryPath, RegularFile},
+    http::failure,
     place::Place,
     runs::Runs,
     shim,
@@ -180,11 +181,22 @@ impl Shares {
         let changing = self.keep(&record, changing).await?;
         self.activate(&record);
         drop(changing);
-        if let Err(error) = self.call_keeper().await {
+        let called = self.call_keeper().await;
+        // Only from here on the run is not deleted.
+        if let Err(error) = called.and(self.check_is_there(runs, &share).await) {
             let _unshared = self.remove(id).await;
             return Err(error);
         }
         Ok((share, true))
+    }
+
+    async fn check_is_there(&self, runs: &Runs, share: &Share) -> Result<(), ApiError> {
+        let SharedObject::Run { run, .. } = &share.spec.object else {
+            return Ok(());
+        };
+        let found = runs.get(*run).await;
+        found.map_err(|error| failure::api_error(&error))?;
+        Ok(())
     }
 
     /// Writes a share to the disk; one that is not written in time is taken away again when it is.
@@ -257,93 +269,6 @@ impl Shares {
         turn.ok().and_then(Result::ok).ok_or_else(late)
     }
 
-    /// Returns what a guest may do with a run, by each share of it; the one that allows most comes first.
-    pub async fn grants_of_run(&self, uid: u32, run: RunId) -> Vec<Grant> {
-        self.grants(uid, |record| record.run() == Some(run)).await
-    }
-
-    /// Returns by what a guest may read a file.
-    pub async fn grant_file(&self, uid: u32, path: &Path) -> Option<Grant> {
-        let grants = self.grants(uid, |record| record.file().as_deref() == Some(path));
-        grants.await.into_iter().next()
-    }
-
-    /// Returns what is shared with a guest, in the words for them.
-    pub async fn for_guest(&self, uid: u32) -> Vec<Share> {
-        let mut shares = Vec::new();
-        for active in self.of_uid(uid) {
-            let Some(name) = self.name_in(&active, uid).await else {
-                continue;
-            };
-            let mut share = active.record.share.clone();
-            share.spec.guests = vec![name];
-            shares.push(share);
-        }
-        shares
-    }
-
-    /// Returns whether anything is shared with a user, and is not asked who that is.
-    #[must_use]
-    pub fn knows(&self, uid: u32) -> bool {
-        !self.of_uid(uid).is_empty()
-    }
-
-    async fn grants(&self, uid: u32, fits: impl Fn(&Record) -> bool) -> Vec<Grant> {
-        let mut found: Vec<Active> = self.of_uid(uid);
-        found.retain(|active| fits(&active.record));
-        found.sort_by_key(|active| {
-            let spec = &active.record.share.spec;
-            let is_part =
-                matches!(&spec.object, SharedObject::Run { streams, .. } if !streams.is_empty());
-            (spec.access == Access::View, is_part)
-        });
-        let mut grants = Vec::new();
-        for active in found {
-            if let Some(guest) = self.name_in(&active, uid).await {
-                let share = &active.record.share;
-                let streams = match &share.spec.object {
-                    SharedObject::Run { streams, .. } => streams.clone(),
-                    SharedObject::File { .. } => vec![],
-                };
-                grants.push(Grant {
-                    id: share.id,
-                    guest,
-                    access: share.spec.access,
-                    streams,
-                    title: share.title.clone(),
-                    inode: active.record.inode,
-                    ended: active.ended.clone(),
-                });
-            }
-        }
-        grants
-    }
-
-    fn of_uid(&self, uid: u32) -> Vec<Active> {
-        if self.0.shut.load(Ordering::Acquire) {
-            return vec![];
-        }
-        let active = self.lock();
-        let on = active.values().rev().filter(|active| active.is_on());
-        on.filter(|active| active.record.guests.iter().any(|guest| guest.uid == uid))
-            .cloned()
-            .collect()
-    }
-
-    /// Returns the name that a share has for a uid, if it still is that user's: the number of a user
-    /// who left may have been given to another.
-    async fn name_in(&self, active: &Active, uid: u32) -> Option<String> {
-        for guest in &active.record.guests {
-            if guest.uid == uid {
-                let now = self.0.names.user(&guest.name).await;
-                if now.is_some_and(|user| user.uid == uid) {
-                    return Some(guest.name.clone());
-                }
-            }
-        }
-        None
-    }
-
     /// Checks what was asked for against what there is, and fills in what was left open.
     async fn complete(
         &self,
@@ -376,7 +301,7 @@ impl Shares {
         let title = match &mut spec.object {
             SharedObject::Run { run, streams } => {
                 let run = runs.get(*run).await;
-                let run = run.map_err(|error| crate::http::failure::api_error(&error))?;
+                let run = run.map_err(|error| failure::api_error(&error))?;
                 *streams = record::narrowed(streams, run.spec.pty.is_some())?;
                 if !streams.is_empty() && spec.access == Access::Drive {
                     return Err(bad(
@@ -488,3 +413,53 @@ const LONGEST_DRIVE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const KEEPER_LIMIT: Duration = Duration::from_secs(10);
 
 const DISK_LIMIT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use hpcclient_protocol::{Command, RunSpec, RunState};
+
+    use super::*;
+    use crate::{
+        environment::Environment,
+        store::{RunRecord, Store},
+    };
+
+    #[tokio::test]
+    async fn a_run_that_is_deleted_while_it_is_shared_is_not_shared() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::at(root.path().join("state"), root.path().to_owned()).unwrap();
+        let store = Store::open(place.runs()).unwrap();
+        let (tracker, stopping) = (Tasks::default(), CancellationToken::new());
+        let environment = Environment::start(&tracker, &stopping);
+        let run_dir = place.run_dir().to_owned();
+        let spec = RunSpec::new(Command::Shell("true".into()));
+        let dir = store
+            .create(RunId::random(), &spec, 1, place.host())
+            .unwrap();
+        dir.write_record(&RunRecord::new(RunState::Exited)).unwrap();
+        let shares = Shares::new(&place, "alice");
+        let runs = Runs::new(store.clone(), place, environment, tracker, stopping);
+        let spec = ShareSpec {
+            object: SharedObject::Run {
+                run: dir.id(),
+                streams: vec![],
+            },
+            guests: vec!["daemon".to_owned()],
+            access: Access::View,
+            expires_ms: None,
+        };
+        let mut calls = shares.0.calls.lock().unwrap().take().unwrap();
+        // In the keeper's place: the run goes before it is known as shared.
+        let keeping = async {
+            let call = calls.recv().await.unwrap();
+            store.delete(&dir).unwrap();
+            runs.set_shared(shares.runs());
+            call.send(Ok(())).unwrap();
+        };
+        let (added, ()) = tokio::join!(shares.add(&runs, ShareId::random(), spec.clone()), keeping);
+        assert_eq!(added.unwrap_err().code, ErrorCode::NotFound);
+        assert_eq!(shares.list(), []);
+        assert_eq!(record::read_all(&shares.0.folder), []);
+        std::fs::remove_dir_all(run_dir).unwrap();
+    }
+}

@@ -11,6 +11,7 @@ mod demo;
 mod disconnect;
 mod doctor;
 mod export;
+mod harmless;
 mod help;
 mod login;
 mod marks;

@@ -1,29 +1,10 @@
 // Runs and consoles by keyboard and mouse: filter, run again, copy, ask before deleting; tabs that close and come back;
-// looking without typing; a replay; shares. What needs a second user of the cluster is answered here, not by the agent.
+// looking without typing; a replay. What needs a second user of the cluster is in `share.spec.mjs`.
 import assert from 'node:assert/strict';
 import { picture, scene, typeInto } from './chromium.mjs';
 
-const NOW = Date.now();
-const RECORDING = [
-  JSON.stringify({ version: 2, width: 90, height: 24, timestamp: 1 }),
-  ...Array.from({ length: 40 }, (_, i) => JSON.stringify([i * 1.5, 'o', `line ${i}\r\n`])),
-].join('\n');
-const shared = (id, owner, object, title, access) => {
-  return { id, owner, title, createdMs: NOW, spec: { object, guests: ['me'], access, expiresMs: NOW + 7_200_000 } };
-};
-
 await scene({ width: 900, height: 600 }, async (page, context) => {
   await context.grantPermissions(['clipboard-read', 'clipboard-write']);
-  const given = [];
-  const answer = (route, value) => route.fulfill({ status: 200, contentType: 'application/json', body: JSON.stringify(value) });
-  await page.route('**/v1/shares', (route) =>
-    answer(route, { withMe: [shared('1', 'alice', { run: { run: 'a' } }, 'nrniv init.hoc', 'drive')], byMe: given }),
-  );
-  await page.route('**/v1/shares/*', (route) => {
-    given.push({ ...shared(route.request().url().split('/').at(-1), 'me', {}, 'mine', 'view'), spec: route.request().postDataJSON() });
-    return answer(route, given[0]);
-  });
-  await page.route('**/export?as=cast*', (route) => route.fulfill({ status: 200, body: RECORDING }));
 
   const press = (key) => page.keyboard.press(key);
   const screen = page.locator('.pane.current .xterm-rows');
@@ -74,25 +55,6 @@ await scene({ width: 900, height: 600 }, async (page, context) => {
   await press('Escape');
   await page.getByRole('menuitem', { name: /stdout, as it is/ }).waitFor({ state: 'hidden' });
 
-  // Shares.
-  await press('Shift+S');
-  await dialog.getByRole('textbox').fill('bob, no!body');
-  await dialog.getByText('is no login name').waitFor();
-  assert.ok(await dialog.getByRole('button', { name: 'Share', exact: true }).isDisabled());
-  await dialog.getByRole('textbox').fill('bob eve');
-  await dialog.getByText('May type').click();
-  await dialog.getByText('acts as you').waitFor();
-  await dialog.getByRole('combobox').selectOption({ label: '1 hour' });
-  await dialog.getByRole('button', { name: 'Share', exact: true }).click();
-  await dialog.getByText(/with bob, eve · may type · \d+ m left/).waitFor();
-  assert.deepEqual([given[0].spec.guests, given[0].spec.access, typeof given[0].spec.object.run.run], [['bob', 'eve'], 'drive', 'string']);
-  await page.screenshot({ path: picture('work-share') });
-  await press('Escape');
-  await page.getByText('Shared', { exact: true }).click();
-  await page.getByText('nrniv init.hoc').waitFor();
-  await page.getByText(/by alice · may type · 1 h 59 m left/).waitFor();
-  await page.getByText('All', { exact: true }).click();
-
   // Consoles: another one; its tab closes and it comes back as it was.
   await page.getByRole('button', { name: 'CLI' }).click();
   await page.getByRole('button', { name: 'New console' }).click();
@@ -125,13 +87,15 @@ await scene({ width: 900, height: 600 }, async (page, context) => {
   await page.getByRole('menuitem', { name: 'Replay…' }).click();
   const moment = dialog.getByRole('slider', { name: 'Moment' });
   await moment.focus();
+  const replayed = dialog.locator('.xterm-rows');
   await press('End');
-  await dialog.locator('.xterm-rows').filter({ hasText: 'line 39' }).waitFor();
+  await replayed.filter({ hasText: 'third-44' }).waitFor();
   await press('Home');
-  await dialog.locator('.xterm-rows').filter({ hasNotText: 'line 1' }).waitFor();
-  await dialog.getByRole('button', { name: 'Play' }).click();
+  await replayed.filter({ hasNotText: 'second-43' }).waitFor();
   await dialog.getByRole('combobox', { name: 'Speed' }).selectOption({ label: '16×' });
-  await dialog.locator('.xterm-rows').filter({ hasText: 'line 20' }).waitFor();
+  await dialog.getByRole('button', { name: 'Play' }).click();
+  await replayed.filter({ hasText: 'second-43' }).waitFor();
+  await replayed.filter({ hasText: 'third-44' }).waitFor();
   await page.screenshot({ path: picture('work-replay') });
   await press('Escape');
   await dialog.waitFor({ state: 'hidden' });

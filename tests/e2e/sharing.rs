@@ -4,9 +4,7 @@ mod as_root {
     use std::time::Duration;
 
     use anyhow::{Context, Result};
-    use hpcclient_tests::{
-        Account, Address, Env, Output, Request, Setup, Site, python, repository, wait_for,
-    };
+    use hpcclient_tests::{Address, People, Request, python, repository, wait_for};
     use serde_json::{Value, json};
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -14,82 +12,16 @@ mod as_root {
     /// How long a guest may go on seeing what was taken back.
     const REVOKED: Duration = Duration::from_secs(2);
 
-    /// Three people on one node. Each is a cluster of this name in one configuration.
-    struct People {
-        site: Site,
-        bob: Account,
-        carol: Account,
-    }
-
-    impl People {
-        fn new() -> Result<Self> {
-            let env = Env::new()?;
-            let (alice, bob, carol) = (
-                Account::new(&env, "bash")?,
-                Account::new(&env, "bash")?,
-                Account::new(&env, "bash")?,
-            );
-            let more = format!("AllowUsers {} {}", bob.name(), carol.name());
-            let setup = Setup::new(&[more.as_str()]).account(&alice);
-            let people = [
-                ("alice", alice.name().to_owned()),
-                ("bob", bob.name().to_owned()),
-                ("carol", carol.name().to_owned()),
-            ];
-            let site = Site::of(env, Some(alice), &setup)?;
-            let port = site.sshd().port();
-            let clusters = people.iter().map(|(cluster, user)| {
-                format!(
-                    "\n[clusters.{cluster}]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"{user}\"\nidentity_file = \"{}\"\nknown_hosts = \"{}\"\n",
-                    site.sshd().file("user_key").display(),
-                    site.sshd().file("known_hosts").display(),
-                )
-            });
-            site.configure(port, &clusters.collect::<String>())?;
-            let this = Self { site, bob, carol };
-            for (cluster, _) in &people {
-                this.hpcclient(&["connect", cluster])?.success()?;
-            }
-            Ok(this)
-        }
-
-        fn alice(&self) -> Result<&str> {
-            Ok(self.site.account()?.name())
-        }
-
-        fn hpcclient(&self, args: &[&str]) -> Result<Output> {
-            self.site.hpcclient(args)
-        }
-
-        /// Asks somebody's agent; returns the status and the body.
-        fn ask(
-            &self,
-            who: &str,
-            method: &str,
-            path: &str,
-            body: Option<&Value>,
-        ) -> Result<(u16, String)> {
-            let answer = self
-                .site
-                .ask(method, &format!("/c/{who}/v1/{path}"), body)?;
-            Ok((
-                answer.status,
-                String::from_utf8_lossy(&answer.body).into_owned(),
-            ))
-        }
-
-        /// Starts alice's run, which reads lines and says them back; returns its id.
-        fn run(&self, id: &str) -> Result<()> {
-            let line = "echo begun; while read -r word; do echo heard $word; done";
-            let spec =
-                json!({"command": {"shell": line}, "stdin": "open", "env": {"TOKEN": "s3cret"}});
-            let (status, body) = self.ask("alice", "PUT", &format!("runs/{id}"), Some(&spec))?;
-            anyhow::ensure!(status == 201, "{status} {body}");
-            wait_for("the run's first line", PATIENCE, || {
-                let (_, text) = self.ask("alice", "GET", &format!("runs/{id}/stdout"), None)?;
-                Ok(text.contains("begun").then_some(()))
-            })
-        }
+    /// Starts alice's run, which reads lines and says them back.
+    fn start(people: &People, id: &str) -> Result<()> {
+        let line = "echo begun; while read -r word; do echo heard $word; done";
+        let spec = json!({"command": {"shell": line}, "stdin": "open", "env": {"TOKEN": "s3cret"}});
+        let (status, body) = people.ask("alice", "PUT", &format!("runs/{id}"), Some(&spec))?;
+        anyhow::ensure!(status == 201, "{status} {body}");
+        wait_for("the run's first line", PATIENCE, || {
+            let (_, text) = people.ask("alice", "GET", &format!("runs/{id}/stdout"), None)?;
+            Ok(text.contains("begun").then_some(()))
+        })
     }
 
     const RUN: &str = "0199f3a2-7c1e-7b04-9a6e-2f1d4c5b6a70";
@@ -97,8 +29,8 @@ mod as_root {
     #[test]
     fn a_guest_sees_a_run_until_it_is_taken_back_and_others_never() -> Result<()> {
         let people = People::new()?;
-        let (alice, bob) = (people.alice()?, people.bob.name());
-        people.run(RUN)?;
+        let (alice, bob) = (people.alice()?, people.bob());
+        start(&people, RUN)?;
         let shared = people
             .hpcclient(&["share", "-c", "alice", RUN, bob])?
             .success()?;
@@ -134,7 +66,7 @@ mod as_root {
 
         let of_alice = format!("{alice}:{RUN}");
         let attached = people
-            .site
+            .site()
             .start("bob", &["attach", "-c", "bob", &of_alice])?;
         wait_for("alice's output at bob's", PATIENCE, || {
             Ok(String::from_utf8_lossy(&attached.stdout())
@@ -175,7 +107,7 @@ mod as_root {
         }
 
         let stream = std::thread::scope(|scope| -> Result<()> {
-            let (port, token, _) = people.site.bridge()?;
+            let (port, token, _) = people.site().bridge()?;
             let path = format!("/c/bob/v1/{run}/stream");
             let reading = scope.spawn(move || {
                 Request::new("GET", &path)
@@ -228,7 +160,7 @@ mod as_root {
             assert!(found, "{action} is not in {done}");
         }
         assert!(
-            !done.contains(people.carol.name()),
+            !done.contains(people.carol()),
             "carol reached nothing: {done}"
         );
         Ok(())
@@ -238,8 +170,8 @@ mod as_root {
     fn a_guest_who_may_drive_types_and_interrupts_also_after_the_owners_agent_was_killed()
     -> Result<()> {
         let people = People::new()?;
-        let (alice, bob) = (people.alice()?.to_owned(), people.bob.name());
-        people.run(RUN)?;
+        let (alice, bob) = (people.alice()?.to_owned(), people.bob());
+        start(&people, RUN)?;
         people
             .hpcclient(&["share", "-c", "alice", RUN, bob, "--drive", "--for", "2h"])?
             .success()?;
@@ -252,7 +184,7 @@ mod as_root {
             "{listed}"
         );
         let run = format!("shared/{alice}/runs/{RUN}");
-        let (port, token, _) = people.site.bridge()?;
+        let (port, token, _) = people.site().bridge()?;
         let write = |seq: u32, text: &str| {
             let path = format!("/c/bob/v1/{run}/stdin?writer=w&seq={seq}");
             let request = Request::new("POST", &path).bytes(text.as_bytes());
@@ -321,7 +253,7 @@ mod as_root {
     #[test]
     fn a_notebook_shares_a_run_and_a_file_and_another_sees_them() -> Result<()> {
         let people = People::new()?;
-        let (alice, bob) = (people.alice()?, people.bob.name());
+        let (alice, bob) = (people.alice()?, people.bob());
         let program = format!(
             "import sys; sys.path.insert(0, '{}')\n\
              import hpcclient\n\
@@ -350,7 +282,7 @@ mod as_root {
              print('all is well')\n",
             repository().join("kernel-ext/python").display()
         );
-        let output = python(people.site.env(), &program)?.success()?;
+        let output = python(people.site().env(), &program)?.success()?;
         assert_eq!(output.text(), "all is well\n");
         Ok(())
     }

@@ -10,11 +10,11 @@ use serde::Deserialize;
 #[cfg(test)]
 use utoipa::IntoParams;
 
-use super::{AppState, failure::Failure};
+use super::{AppState, by::by, failure::Failure};
 
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/v1/audit", routing::get(audit))
+    Router::new().route("/v1/audit", routing::get(by(audit)))
 }
 
 /// What `docs/openapi.json` says of this file.

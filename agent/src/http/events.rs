@@ -13,11 +13,11 @@ use hpcclient_protocol::NDJSON_CONTENT_TYPE;
 #[cfg(test)]
 use hpcclient_protocol::event::Event;
 
-use super::AppState;
+use super::{AppState, by::by};
 
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/v1/events", routing::get(events))
+    Router::new().route("/v1/events", routing::get(by(events)))
 }
 
 /// What `docs/openapi.json` says of this file.

@@ -18,6 +18,7 @@ use utoipa::IntoParams;
 
 use super::{
     AppState,
+    by::by,
     failure::Failure,
     streams::{UNTRUSTED, blocking},
 };
@@ -28,7 +29,7 @@ use crate::{
 
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/v1/runs/{id}/export", routing::get(export))
+    Router::new().route("/v1/runs/{id}/export", routing::get(by(export)))
 }
 
 /// What `docs/openapi.json` says of this file.

@@ -29,6 +29,7 @@ use http::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::{
+    by::by,
     failure::Failure,
     range::{Asked, asked_range},
 };
@@ -60,8 +61,8 @@ where
     S: Clone + Send + Sync + 'static,
 {
     Router::new()
-        .route("/v1/files", routing::get(list))
-        .route("/v1/file", routing::get(read))
+        .route("/v1/files", routing::get(by(list)))
+        .route("/v1/file", routing::get(by(read)))
         .layer(Extension(Calls::default()))
 }
 

@@ -38,7 +38,7 @@ use self::{
     shown::{kept, plain, shown, shown_frames},
     stay::{Inside, entry},
 };
-use super::{AppState, failure::Failure, files};
+use super::{AppState, by::by, failure::Failure, files};
 use crate::{
     files::{Calls, QueryPath, RegularFile, query_values},
     runs::RunError,
@@ -77,12 +77,12 @@ pub fn router(state: AppState) -> Router {
         state,
     };
     Router::new()
-        .route("/v1/shares", get(list))
-        .route("/v1/runs/{id}", get(look))
-        .route("/v1/runs/{id}/{part}", get(view).post(drive))
-        .route("/v1/file", get(file))
-        .fallback(async || hidden())
-        .method_not_allowed_fallback(async || hidden())
+        .route("/v1/shares", get(by(list)))
+        .route("/v1/runs/{id}", get(by(look)))
+        .route("/v1/runs/{id}/{part}", get(by(view)).post(by(drive)))
+        .route("/v1/file", get(by(file)))
+        .fallback(by(async || hidden()))
+        .method_not_allowed_fallback(by(async || hidden()))
         .with_state(guests)
 }
 
@@ -133,11 +133,18 @@ async fn view(
         Ask::Raw(_) => is("follow", "true"),
         _ => false,
     };
+    if ask == Ask::Viewers {
+        // Those who look on see each other; that they look on is recorded.
+        if !guests.inside.has(who.uid, id) {
+            return Err(hidden());
+        }
+        return guests.own(id, ask, String::new(), Body::empty()).await;
+    }
     let mut asked = words(&query, ask);
     if ask == Ask::Search
-        && let Some(name) = grant.streams.first()
+        && let [name] = grant.streams.as_slice()
     {
-        // A share of less than all has one stream, whatever else is asked for.
+        // A part is searched alone, whatever else is asked for; two parts are all that there is.
         let named = query_values(&query).filter(|(key, _)| key == b"stream");
         if named
             .into_iter()
@@ -263,19 +270,20 @@ impl Guests {
     ) -> Result<(RunId, Grant), Failure> {
         let id: RunId = id.parse().map_err(|_| hidden())?;
         let grants = self.state.shares().grants_of_run(who.uid, id).await;
-        let fits = |grant: &&Grant| {
-            let shows = |name| grant.streams.is_empty() || grant.streams.contains(&name);
-            ask.is_in(grant) && stream.is_none_or(shows)
-        };
-        let Some(grant) = grants.iter().find(fits) else {
+        let mut fitting = grants
+            .iter()
+            .filter(|grant| ask.is_in(grant) && stream.is_none_or(|stream| grant.shows(stream)));
+        let Some(mut grant) = fitting.next().cloned() else {
             let grant = grants.first().ok_or_else(hidden)?;
             let part = ask.part().trim_start_matches('/');
             self.note(who, grant, &format!("refused: {part} of"))
                 .await?;
             return Err(hidden());
         };
+        // The first allows most; where that is a part, others show more.
+        fitting.for_each(|other| grant.join(other));
         who.leash.tie(grant.ended.clone());
-        Ok((id, grant.clone()))
+        Ok((id, grant))
     }
 
     /// Asks the agent's own route. A failure is told in words of this file's.

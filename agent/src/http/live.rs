@@ -32,13 +32,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::channel::{Channel, Granted};
 use super::{
     AppState,
+    by::by,
     failure::{Failure, logged},
 };
-use crate::clock;
 
 /// Returns the routes of this file. The WebSocket also comes as HTTP/2 CONNECT, hence any method.
 pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/v1/live", any(live))
+    Router::new().route("/v1/live", any(by(live)))
 }
 
 async fn live(State(state): State<AppState>, upgrade: WebSocketUpgrade) -> Response {
@@ -186,12 +186,8 @@ impl Viewer {
                 }
                 let granted = Granted::new(credit);
                 let ended = self.ended.child_token();
-                let viewer = hpcclient_protocol::live::Viewer {
-                    user: self.state.user().to_owned(),
-                    access,
-                    since_ms: clock::now_ms(),
-                };
-                let present = Arc::new(self.state.presence().join(run, viewer));
+                let present = self.state.presence().join(run, self.state.user(), access);
+                let present = Arc::new(present);
                 let open = Channel::new(run, writer, &present, granted.sender, ended.clone());
                 self.channels.insert(channel, open);
                 let outlet = channel::Outlet {

@@ -17,13 +17,13 @@ use serde::Deserialize;
 #[cfg(test)]
 use utoipa::IntoParams;
 
-use super::{AppState, failure::Failure};
+use super::{AppState, by::by, failure::Failure};
 
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
     Router::new()
-        .route("/v1/node", routing::get(facts))
-        .route("/v1/node/bytes", routing::get(noise))
+        .route("/v1/node", routing::get(by(facts)))
+        .route("/v1/node/bytes", routing::get(by(noise)))
 }
 
 /// What `docs/openapi.json` says of this file.

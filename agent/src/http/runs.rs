@@ -23,6 +23,7 @@ use utoipa::IntoParams;
 
 use super::{
     AppState,
+    by::by,
     failure::{Failure, json},
     streams,
 };
@@ -34,17 +35,20 @@ use crate::{
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
     let stdin = Router::new()
-        .route("/v1/runs/{id}/stdin", routing::post(stdin))
+        .route("/v1/runs/{id}/stdin", routing::post(by(stdin)))
         .layer(DefaultBodyLimit::max(MAX_DATA));
     Router::new()
-        .route("/v1/runs", routing::get(list))
+        .route("/v1/runs", routing::get(by(list)))
         .route(
             "/v1/runs/{id}",
-            routing::get(get).put(put).patch(mark).delete(delete),
+            routing::get(by(get))
+                .put(by(put))
+                .patch(by(mark))
+                .delete(by(delete)),
         )
-        .route("/v1/runs/{id}/signal", routing::post(signal))
-        .route("/v1/runs/{id}/kill", routing::post(kill))
-        .route("/v1/runs/{id}/resize", routing::post(resize))
+        .route("/v1/runs/{id}/signal", routing::post(by(signal)))
+        .route("/v1/runs/{id}/kill", routing::post(by(kill)))
+        .route("/v1/runs/{id}/resize", routing::post(by(resize)))
         .layer(DefaultBodyLimit::max(MAX_SPEC))
         .merge(stdin)
 }
@@ -90,7 +94,7 @@ async fn put(
     }
     let from = Start::At(StreamSizes::default());
     let follower = state.runs().follow(id, from, Mode::Follow).await?;
-    Ok((status, streams::frames_body(follower, &state)).into_response())
+    Ok((status, streams::frames_body(follower, &state, None)).into_response())
 }
 
 #[derive(Deserialize)]

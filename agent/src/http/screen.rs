@@ -12,12 +12,12 @@ use serde::Deserialize;
 #[cfg(test)]
 use utoipa::IntoParams;
 
-use super::{AppState, failure::Failure, search::place};
+use super::{AppState, by::by, failure::Failure, search::place};
 use crate::{output, runs::RunError};
 
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/v1/runs/{id}/screen", routing::get(screen))
+    Router::new().route("/v1/runs/{id}/screen", routing::get(by(screen)))
 }
 
 /// What `docs/openapi.json` says of this file.

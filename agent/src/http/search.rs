@@ -13,12 +13,12 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 #[cfg(test)]
 use utoipa::IntoParams;
 
-use super::{AppState, failure::Failure};
+use super::{AppState, by::by, failure::Failure};
 use crate::output::{self, Question, SearchError};
 
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/v1/runs/{id}/search", routing::get(search))
+    Router::new().route("/v1/runs/{id}/search", routing::get(by(search)))
 }
 
 /// What `docs/openapi.json` says of this file.

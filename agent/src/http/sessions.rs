@@ -10,11 +10,11 @@ use axum::{
 use hpcclient_protocol::ApiError;
 use hpcclient_protocol::SessionId;
 
-use super::{AppState, failure::Failure};
+use super::{AppState, by::by, failure::Failure};
 
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/v1/sessions/{id}", routing::delete(end))
+    Router::new().route("/v1/sessions/{id}", routing::delete(by(end)))
 }
 
 /// What `docs/openapi.json` says of this file.

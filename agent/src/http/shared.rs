@@ -25,7 +25,7 @@ use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use tokio::time::timeout;
 
-use super::{AppState, failure::Failure, files};
+use super::{AppState, by::by, failure::Failure, files};
 use crate::{
     files::QueryPath,
     media::Media,
@@ -36,12 +36,12 @@ use crate::{
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
     Router::new()
-        .route("/v1/shared/{owner}/runs/{id}", routing::get(run))
+        .route("/v1/shared/{owner}/runs/{id}", routing::get(by(run)))
         .route(
             "/v1/shared/{owner}/runs/{id}/{part}",
-            routing::get(view).post(drive),
+            routing::get(by(view)).post(by(drive)),
         )
-        .route("/v1/shared/{owner}/file", routing::get(file))
+        .route("/v1/shared/{owner}/file", routing::get(by(file)))
         .layer(DefaultBodyLimit::max(MAX_DATA))
 }
 
@@ -66,7 +66,7 @@ async fn run(
     the_run(&owner, id, answer).await
 }
 
-/// A shared run's `stream`, `stdout`, `stderr`, `tty`, `screen` or `search`, with the query of the route of that name.
+/// A shared run's `stream`, `stdout`, `stderr`, `tty`, `screen`, `search` or `viewers`, with the query of the route of that name.
 #[cfg_attr(test, utoipa::path(
     get, path = "/v1/shared/{owner}/runs/{id}/{part}", operation_id = "viewSharedRun",
     params(("owner" = String, Path), ("id" = String, Path), ("part" = String, Path)),
@@ -245,7 +245,9 @@ fn protect(headers: &mut HeaderMap, content_type: &'static str) {
     }
 }
 
-const VIEWS: [&str; 6] = ["stream", "stdout", "stderr", "tty", "screen", "search"];
+const VIEWS: [&str; 7] = [
+    "stream", "stdout", "stderr", "tty", "screen", "search", "viewers",
+];
 
 const DRIVES: [&str; 3] = ["stdin", "signal", "resize"];
 

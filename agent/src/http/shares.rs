@@ -14,6 +14,7 @@ use hpcclient_protocol::{
 
 use super::{
     AppState,
+    by::by,
     failure::{Failure, json},
 };
 use crate::shares::away;
@@ -21,8 +22,8 @@ use crate::shares::away;
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
     Router::new()
-        .route("/v1/shares/{id}", routing::put(put).delete(delete))
-        .route("/v1/shares", routing::get(list))
+        .route("/v1/shares/{id}", routing::put(by(put)).delete(by(delete)))
+        .route("/v1/shares", routing::get(by(list)))
         .layer(DefaultBodyLimit::max(MAX_SPEC))
 }
 

@@ -3,11 +3,11 @@
 use axum::{Json, Router, extract::State, routing};
 use hpcclient_protocol::{ByteString, status::AgentStatus};
 
-use super::AppState;
+use super::{AppState, by::by};
 
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/v1/status", routing::get(status))
+    Router::new().route("/v1/status", routing::get(by(status)))
 }
 
 /// What `docs/openapi.json` says of this file.

@@ -13,12 +13,13 @@ use hpcclient_protocol::status::StopRequest;
 
 use super::{
     AppState,
+    by::by,
     failure::{self, Failure},
 };
 
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/v1/stop", routing::post(stop))
+    Router::new().route("/v1/stop", routing::post(by(stop)))
 }
 
 /// What `docs/openapi.json` says of this file.

@@ -18,15 +18,16 @@ use futures_util::stream;
 #[cfg(test)]
 use hpcclient_protocol::ApiError;
 use hpcclient_protocol::{
-    FRAMES_CONTENT_TYPE, Frame, FrameDecoder, RunId, StreamName, run::StreamSizes,
+    FRAMES_CONTENT_TYPE, Frame, FrameDecoder, RunId, StreamName, live::Access, run::StreamSizes,
 };
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 #[cfg(test)]
 use utoipa::IntoParams;
 
-use super::{AppState, failure::Failure};
+use super::{AppState, by::by, failure::Failure};
 use crate::{
+    presence::Present,
     runs::{Follower, Mode, RunError, Start},
     store::StoreError,
 };
@@ -34,10 +35,10 @@ use crate::{
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
     Router::new()
-        .route("/v1/runs/{id}/stream", routing::get(frames))
-        .route("/v1/runs/{id}/stdout", routing::get(stdout))
-        .route("/v1/runs/{id}/stderr", routing::get(stderr))
-        .route("/v1/runs/{id}/tty", routing::get(tty))
+        .route("/v1/runs/{id}/stream", routing::get(by(frames)))
+        .route("/v1/runs/{id}/stdout", routing::get(by(stdout)))
+        .route("/v1/runs/{id}/stderr", routing::get(by(stderr)))
+        .route("/v1/runs/{id}/tty", routing::get(by(tty)))
 }
 
 /// What `docs/openapi.json` says of this file.
@@ -63,6 +64,9 @@ struct FramesQuery {
     tail: Option<u64>,
     /// How many bytes of a stream one may be behind; further behind, bytes are passed over without a gap.
     behind: Option<u32>,
+    /// Look on as a viewer, whom the other viewers see, and who may do this.
+    #[cfg_attr(test, param(inline))]
+    access: Option<Access>,
 }
 
 impl Default for FramesQuery {
@@ -74,6 +78,7 @@ impl Default for FramesQuery {
             follow: true,
             tail: None,
             behind: None,
+            access: None,
         }
     }
 }
@@ -112,7 +117,7 @@ async fn frames(
     Path(id): Path<String>,
     query: Result<Query<FramesQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let (id, Query(query)) = (id.parse()?, query?);
+    let (id, Query(query)) = (id.parse::<RunId>()?, query?);
     let FramesQuery {
         stdout,
         stderr,
@@ -120,6 +125,7 @@ async fn frames(
         follow,
         tail,
         behind,
+        access,
     } = query;
     let mut from = StreamSizes {
         stdout,
@@ -143,7 +149,9 @@ async fn frames(
         .follow(id, Start::At(from), mode(follow))
         .await?;
     follower.no_further_behind(behind);
-    Ok(frames_body(follower, &state))
+    let looks_on = access.filter(|_| follow);
+    let present = looks_on.map(|access| state.presence().join(id, state.user(), access));
+    Ok(frames_body(follower, &state, present))
 }
 
 /// The bytes of stdout.
@@ -279,9 +287,16 @@ pub(super) async fn blocking<T: Send + 'static>(
     Ok(done.map_err(|_| RunError::Stopping)??)
 }
 
-/// Returns a follower's frames as a response.
-pub(super) fn frames_body(follower: Follower, state: &AppState) -> Response {
-    let body = body(follower, state.stopping(), |chunk| Ok((chunk, false)));
+/// Returns a follower's frames as a response; who looks on leaves with its end.
+pub(super) fn frames_body(
+    follower: Follower,
+    state: &AppState,
+    present: Option<Present>,
+) -> Response {
+    let body = body(follower, state.stopping(), move |chunk| {
+        let _here = &present;
+        Ok((chunk, false))
+    });
     ([(header::CONTENT_TYPE, FRAMES_CONTENT_TYPE)], body).into_response()
 }
 

@@ -20,6 +20,7 @@ use http::{
     },
 };
 
+use super::by::by;
 use crate::{
     media::Media,
     ui::{self, UiFile},
@@ -43,8 +44,8 @@ const NOT_BUILT: &str = "<!doctype html><meta charset=\"utf-8\"><title>hpcclient
 /// Returns the routes of the web UI.
 pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
-        .route("/", get(index))
-        .route("/assets/{*path}", get(asset))
+        .route("/", get(by(index)))
+        .route("/assets/{*path}", get(by(asset)))
 }
 
 /// `GET /`.

@@ -9,11 +9,11 @@ use axum::{
 use hpcclient_protocol::ApiError;
 use hpcclient_protocol::live::Viewer;
 
-use super::{AppState, failure::Failure};
+use super::{AppState, by::by, failure::Failure};
 
 /// Returns the routes of this file.
 pub(super) fn router() -> Router<AppState> {
-    Router::new().route("/v1/runs/{id}/viewers", routing::get(viewers))
+    Router::new().route("/v1/runs/{id}/viewers", routing::get(by(viewers)))
 }
 
 /// What `docs/openapi.json` says of this file.

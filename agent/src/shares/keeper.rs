@@ -14,6 +14,7 @@ use std::{
 };
 
 use axum::{Extension, Router};
+use futures_util::future::select_all;
 use hpcclient_protocol::{ApiError, ErrorCode, ShareId};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -233,16 +234,16 @@ async fn talk(stream: UnixStream, router: Router, tracker: &Tasks) {
     }
 }
 
-/// What ties a connection to the share that let it in.
+/// What ties a connection to the shares that let it in.
 #[derive(Clone, Debug, Default)]
 pub struct Leash(
-    Arc<tokio::sync::OnceCell<CancellationToken>>,
+    Arc<tokio::sync::OnceCell<Vec<CancellationToken>>>,
     Arc<tokio::sync::Notify>,
 );
 
 impl Leash {
-    /// Ties the connection: it ends with this token.
-    pub fn tie(&self, ended: CancellationToken) {
+    /// Ties the connection: it ends with the first of these tokens.
+    pub fn tie(&self, ended: Vec<CancellationToken>) {
         let _tied = self.0.set(ended);
         self.1.notify_one();
     }
@@ -250,7 +251,11 @@ impl Leash {
     async fn pulled(&self) {
         loop {
             match self.0.get() {
-                Some(ended) => return ended.cancelled().await,
+                Some(ended) => {
+                    let ends = ended.iter().map(|ended| Box::pin(ended.cancelled()));
+                    select_all(ends).await;
+                    return;
+                }
                 None => self.1.notified().await,
             }
         }

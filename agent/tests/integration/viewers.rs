@@ -206,3 +206,23 @@ async fn until<S: AsyncRead + AsyncWrite + Unpin>(
         }
     }
 }
+
+#[test]
+fn a_stream_over_http_is_a_viewer_where_it_says_so_and_leaves_with_its_end() {
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        let id = RunId::random();
+        client.put(id, &console(&["cat"])).await;
+        let path = |query: &str| format!("/v1/runs/{id}/stream?{query}");
+        let unseen = client.open(Method::GET, &path("tty=0"), "").await;
+        let seen = client.open(Method::GET, &path("access=view"), "").await;
+        let told = viewers(&client, id).await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].access, Access::View);
+        drop((seen, unseen));
+        while !viewers(&client, id).await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+}

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hpcclient_protocol::{
     Run, RunId, RunSpec, RunState, SessionId, ShareId, StreamName,
     event::Event,
+    live::Access,
     node::NodeFacts,
     run::{RunList, RunMarks, SignalRequest, StdinAck, StreamSizes, TerminalSize},
     share::{AuditList, Share, ShareList, ShareSpec},
@@ -83,11 +84,16 @@ fn encoded(text: &str) -> String {
 #[derive(Clone, Debug)]
 pub struct Agent {
     endpoint: Endpoint,
+    /// As what whoever follows a run is seen by its viewers, if at all.
+    access: Option<Access>,
 }
 
 impl Agent {
     pub(crate) const fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint }
+        Self {
+            endpoint,
+            access: None,
+        }
     }
 
     pub(crate) const fn endpoint(&self) -> &Endpoint {
@@ -285,7 +291,19 @@ impl Agent {
     /// Returns the agent as the way to what another user shares: its runs are theirs.
     #[must_use]
     pub fn shared_by(&self, owner: &str) -> Self {
-        Self::new(self.endpoint.shared_by(segment(owner)))
+        Self {
+            endpoint: self.endpoint.shared_by(segment(owner)),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the agent for somebody who looks on: while a run is followed, its other viewers see them there.
+    #[must_use]
+    pub fn as_viewer(&self, access: Access) -> Self {
+        Self {
+            access: Some(access),
+            ..self.clone()
+        }
     }
 
     /// Shares something, or finds the share that this id made before.
@@ -381,7 +399,12 @@ impl Agent {
             tty,
         } = from;
         let query = format!("stdout={stdout}&stderr={stderr}&tty={tty}&follow={follow}");
-        let path = format!("v1/runs/{id}/stream?{query}");
+        let access = match self.access {
+            Some(Access::View) => "&access=view",
+            Some(Access::Drive) => "&access=drive",
+            None => "",
+        };
+        let path = format!("v1/runs/{id}/stream?{query}{access}");
         self.endpoint
             .open(self.endpoint.request(Method::GET, &path))
             .await

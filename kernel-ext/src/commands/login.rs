@@ -11,6 +11,7 @@ use hpcclient_client::{Agent, Bridge, ClientError, ConnectEvents, Renew};
 use hpcclient_protocol::{
     ApiError, ErrorCode,
     bridge::{ClusterStatus, ConnectEvent, PromptKind},
+    live::Access,
 };
 use hpcclient_ssh::visible;
 
@@ -114,6 +115,71 @@ where
             request(bridge.agent(cluster)).await
         }
         other => other,
+    }
+}
+
+/// Whose runs of a cluster are meant.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) cluster: String,
+    /// Another user of the node, who shares them.
+    pub(super) owner: Option<String>,
+}
+
+impl Place {
+    /// This user's.
+    pub(super) fn own(cluster: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            owner: None,
+        }
+    }
+
+    /// Those that another user shares.
+    pub(super) fn of_owner(cluster: &str, owner: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            owner: Some(owner.to_owned()),
+        }
+    }
+
+    /// Returns an agent as the way to these runs.
+    pub(super) fn of(&self, agent: &Agent) -> Agent {
+        match &self.owner {
+            Some(owner) => agent.shared_by(owner),
+            None => agent.clone(),
+        }
+    }
+
+    /// Returns the way to these runs for somebody who looks on at them, through the bridge that is there or is started.
+    pub(super) async fn viewer(&self, access: Access) -> Result<Agent, ClientError> {
+        let agent = bridge().await?.agent(&self.cluster);
+        Ok(self.of(&agent).as_viewer(access))
+    }
+
+    /// Sends a request, as [`with_agent`].
+    pub(super) async fn ask<T, F>(&self, request: impl Fn(Agent) -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        with_agent(&self.cluster, |agent| request(self.of(&agent))).await
+    }
+}
+
+/// Finds the agent again after a cut, for somebody who looks on at these runs.
+#[derive(Debug)]
+pub(super) struct FoundFor<F> {
+    pub(super) found: F,
+    pub(super) place: Place,
+    pub(super) access: Access,
+}
+
+impl<F: Renew<Way = Agent>> Renew for FoundFor<F> {
+    type Way = Agent;
+
+    async fn renew(&mut self) -> Result<Agent, ClientError> {
+        let agent = self.found.renew().await?;
+        Ok(self.place.of(&agent).as_viewer(self.access))
     }
 }
 

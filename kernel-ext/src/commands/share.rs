@@ -73,17 +73,29 @@ pub(super) async fn run(args: Args) -> anyhow::Result<u8> {
         &cluster,
         |agent| async move { agent.share(id, asked).await },
     );
-    tell(&share.await?, &users)?;
+    let share = share.await?;
+    let how = way(&cluster, &share).await;
+    tell(&share, &users, &how)?;
     Ok(0)
 }
 
-/// Prints the share's id, and on stderr how the guests come to it.
-fn tell(share: &Share, users: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{}", share.id)?;
-    let how = match &share.spec.object {
-        SharedObject::Run { run, .. } => format!("hpcclient attach {}:{run}", share.owner),
-        SharedObject::File { .. } => "hpcclient shares".to_owned(),
+/// Returns how the guests come to what is shared.
+async fn way(cluster: &str, share: &Share) -> String {
+    let SharedObject::Run { run: id, .. } = share.spec.object else {
+        return "hpcclient shares".to_owned();
     };
+    let run = login::with_agent(cluster, |agent| async move { agent.run(id).await });
+    let verb = if run.await.is_ok_and(|run| run.spec.pty.is_some()) {
+        "console"
+    } else {
+        "attach"
+    };
+    format!("hpcclient {verb} {}:{id}", share.owner)
+}
+
+/// Prints the share's id, and on stderr how the guests come to it.
+fn tell(share: &Share, users: &str, how: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{}", share.id)?;
     let text = visible(&format!(
         "{users} can now use `{how}` on the same login node"
     ));

@@ -1,25 +1,23 @@
 //! `hpcclient attach OWNER:RUN`: the output of a run that another user shares.
 //!
-//! Called by `attach`. Invariants: Ctrl-C ends the showing and never touches the run; when the owner
+//! Called by `attach`, and by `console` to find a run. Invariants: Ctrl-C ends the showing and never touches the run; when the owner
 //! takes the share back, the showing ends with that error; what another user's run wrote does not act on this terminal.
-
-mod harmless;
 
 use std::{
     io::{self, IsTerminal as _},
     time::Duration,
 };
 
-use hpcclient_client::{Agent, ClientError, Patience, Renew, RunEvent, RunStream};
+use hpcclient_client::{Patience, RunEvent, RunStream};
 use hpcclient_protocol::{
-    ApiError, ErrorCode, RunId, StreamName, run::StreamSizes, share::SharedObject,
+    ApiError, ErrorCode, RunId, StreamName, live::Access, run::StreamSizes, share::SharedObject,
 };
 use hpcclient_ssh::visible;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::harmless::Harmless;
 use super::{
-    login::{self, Found},
+    harmless::Harmless,
+    login::{self, Found, FoundFor, Place},
     output::{self, Output, Step},
     which::pick_id,
 };
@@ -29,21 +27,6 @@ const INTERRUPTED: u8 = 130;
 
 /// How long an owner's agent may be away.
 const AWAY: Patience = Patience::For(Duration::from_secs(60));
-
-/// Finds the way to the owner's runs again after a cut.
-#[derive(Debug)]
-struct FoundOf {
-    found: Found,
-    owner: String,
-}
-
-impl Renew for FoundOf {
-    type Way = Agent;
-
-    async fn renew(&mut self) -> Result<Agent, ClientError> {
-        Ok(self.found.renew().await?.shared_by(&self.owner))
-    }
-}
 
 /// Shows a run of `owner`, whose id may be shortened.
 pub(super) async fn attach(
@@ -62,10 +45,12 @@ pub(super) async fn attach(
 
 async fn show(cluster: &str, owner: &str, id: RunId, follow: bool) -> anyhow::Result<u8> {
     let cluster = cluster.to_owned();
-    let agent = login::bridge().await?.agent(&cluster).shared_by(owner);
-    let found = FoundOf {
+    let place = Place::of_owner(&cluster, owner);
+    let agent = place.viewer(Access::View).await?;
+    let found = FoundFor {
+        place,
+        access: Access::View,
         found: Found { cluster },
-        owner: owner.to_owned(),
     };
     let from = StreamSizes::default();
     let mut stream = RunStream::attach(agent, found, id, from, follow, AWAY);
@@ -124,7 +109,17 @@ impl Shown {
     }
 }
 
-async fn find(cluster: &str, owner: &str, text: &str) -> anyhow::Result<RunId> {
+/// Returns whether `owner` lets this user type into a run.
+pub(super) async fn may_drive(cluster: &str, owner: &str, id: RunId) -> anyhow::Result<bool> {
+    let list = login::with_agent(cluster, |agent| async move { agent.shares().await }).await?;
+    Ok(list.with_me.iter().any(|share| {
+        let is_this = matches!(share.spec.object, SharedObject::Run { run, .. } if run == id);
+        is_this && share.owner == owner && share.spec.access == Access::Drive
+    }))
+}
+
+/// Finds a run of `owner`, whose id may be shortened.
+pub(super) async fn find(cluster: &str, owner: &str, text: &str) -> anyhow::Result<RunId> {
     if let Ok(id) = text.parse() {
         return Ok(id);
     }

@@ -10,7 +10,7 @@ use hpcclient_client::{Bridge, ClientError};
 use hpcclient_protocol::{ErrorCode, RunId};
 use tokio::{io::AsyncReadExt as _, time::sleep};
 
-use super::login;
+use super::login::{self, Place};
 
 /// How much of stdin is sent at once, in bytes.
 pub(super) const PIECE: usize = 64 << 10;
@@ -21,7 +21,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// One writer of a run's stdin.
 #[derive(Debug)]
 pub(super) struct Sender {
-    cluster: String,
+    place: Place,
     id: RunId,
     writer: String,
     seq: u64,
@@ -29,9 +29,9 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) async fn new(cluster: &str, id: RunId) -> Result<Self, ClientError> {
+    pub(super) async fn new(place: &Place, id: RunId) -> Result<Self, ClientError> {
         Ok(Self {
-            cluster: cluster.to_owned(),
+            place: place.clone(),
             id,
             writer: RunId::random().to_string(),
             seq: 0,
@@ -44,7 +44,7 @@ impl Sender {
         self.seq += 1;
         let (mut pause, longest) = PAUSES;
         loop {
-            let agent = self.bridge.agent(&self.cluster);
+            let agent = self.place.of(&self.bridge.agent(&self.place.cluster));
             let sent = agent.stdin(self.id, &self.writer, self.seq, piece.clone(), is_end);
             match sent.await {
                 Ok(_) => return Ok(true),
@@ -69,7 +69,7 @@ impl Sender {
 
 /// Sends this process's stdin to its end.
 pub(super) async fn feed(cluster: &str, id: RunId) -> anyhow::Result<()> {
-    let mut sender = Sender::new(cluster, id).await?;
+    let mut sender = Sender::new(&Place::own(cluster), id).await?;
     let mut stdin = tokio::io::stdin();
     let mut buffer = vec![0; PIECE];
     loop {

@@ -24,10 +24,10 @@ describe('a share', () => {
   it('is told in one line', () => {
     const hour = 3_600_000;
     expect(terms(share({ expiresMs: 3 * hour }), hour, true)).toBe(
-      'with bob, eve · looks on · 2 h 0 m left',
+      'with bob, eve · may look · 2 h 0 m left',
     );
     expect(terms(share({ expiresMs: hour, access: 'drive' }), hour, false)).toBe(
-      'by alice · may type · has ended',
+      'by alice · you may type · has ended',
     );
     expect(terms(share({ object: { file: { path: '/x' } } }), 0, true)).toMatch(/a file · since/);
     expect(runOf(share({}).spec.object)).toBe('r');

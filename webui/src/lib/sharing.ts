@@ -22,11 +22,12 @@ export function guestsOf(text: string): { guests: string[]; wrong: string | unde
 export const runOf = (object: SharedObject): string | undefined =>
   'run' in object ? object.run.run : undefined;
 
-/** `with bob, eve · may type · 3 h 10 m left`. */
+/** `with bob, eve · may type · 3 h 10 m left`, and to a guest `by alice · you may look · …`. */
 export function terms(share: Share, now: number, mine: boolean): string {
   const { spec, owner, createdMs } = share;
   const who = mine ? `with ${spec.guests.map(visible).join(', ')}` : `by ${visible(owner)}`;
-  const what = 'file' in spec.object ? 'a file' : spec.access === 'drive' ? 'may type' : 'looks on';
+  const may = `${mine ? '' : 'you '}may ${spec.access === 'drive' ? 'type' : 'look'}`;
+  const what = 'file' in spec.object ? 'a file' : may;
   const until =
     spec.expiresMs === undefined
       ? `since ${when(createdMs, now)}`

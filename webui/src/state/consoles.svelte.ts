@@ -20,6 +20,8 @@ export interface ConsoleTab {
   mayDrive: boolean;
   /** Whether the user wants to look only. */
   viewOnly: boolean;
+  /** Nothing comes any more, such as after the end of a share. */
+  cut: boolean;
 }
 
 /** So many consoles get a tab by themselves; the others wait in the list. */
@@ -116,13 +118,25 @@ export class Consoles {
 
   /** Shows a console in a tab, also one of another user that is shared. */
   attach(run: Run, owner?: string, mayDrive = true): void {
-    this.#left.delete(run.id);
+    const known = this.tabs.find((tab) => tab.id === run.id);
+    // What is shared anew, or for more, is opened anew.
+    if (known && (known.cut || known.mayDrive !== mayDrive)) this.leave(known);
     if (!this.tabs.some((tab) => tab.id === run.id)) this.#add(run, owner, mayDrive);
+    this.#left.delete(run.id);
     this.current = run.id;
   }
 
   #add(run: Run, owner?: string, mayDrive = true): void {
     const number = ++this.#last;
-    this.tabs.push({ id: run.id, run, number, title: '', owner, mayDrive, viewOnly: !mayDrive });
+    this.tabs.push({
+      id: run.id,
+      run,
+      number,
+      title: '',
+      owner,
+      mayDrive,
+      viewOnly: !mayDrive,
+      cut: false,
+    });
   }
 }

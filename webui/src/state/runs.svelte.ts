@@ -86,8 +86,8 @@ export class Runs {
 
   /** Learns who looks at a run; from then on the events tell. */
   async look(id: string, api: Api = this.api): Promise<void> {
-    if (api.owner) return; // Only its owner is told.
-    const viewers = await api.viewers(id).catch(() => undefined);
+    // Who is no guest any more sees nobody.
+    const viewers = await api.viewers(id).catch(() => (api.owner ? [] : undefined));
     if (viewers) this.viewers = { ...this.viewers, [id]: viewers };
   }
 

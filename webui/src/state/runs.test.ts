@@ -1,6 +1,7 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { Api } from '../lib/api';
-import type { Run, RunList } from '../lib/wire';
+import type { Run, RunList, Viewer } from '../lib/wire';
+import { lookOn } from './lookon';
 import { Runs } from './runs.svelte';
 
 const run = (at: number, state: Run['state'] = 'exited'): Run => ({
@@ -76,15 +77,48 @@ describe('the clock of the node', () => {
 });
 
 describe('who looks at a run', () => {
-  it("is asked about one's own runs only: of a shared one only its owner is told", async () => {
-    const asked: string[] = [];
-    const viewers = async (id: string) => {
-      asked.push(id);
-      return [];
-    };
-    const runs = new Runs({ viewers } as unknown as Api, () => undefined);
+  const alice: Viewer = { user: 'alice', access: 'drive', sinceMs: 1 };
+  const answering = (viewers: () => Promise<Viewer[]>, owner?: string) =>
+    ({ viewers, owner }) as unknown as Api;
+
+  it('is asked, and of a shared run nobody is known any more when that is refused', async () => {
+    const runs = new Runs(
+      answering(async () => [alice]),
+      () => undefined,
+    );
     await runs.look('mine');
-    await runs.look('theirs', { viewers, owner: 'alice' } as unknown as Api);
-    expect(asked).toEqual(['mine']);
+    await runs.look(
+      'theirs',
+      answering(async () => [alice], 'alice'),
+    );
+    expect(runs.viewers).toEqual({ mine: [alice], theirs: [alice] });
+    const refused = () => Promise.reject(new Error('not shared any more'));
+    await runs.look('theirs', answering(refused, 'alice'));
+    await runs.look('mine', answering(refused));
+    expect(runs.viewers).toEqual({ mine: [alice], theirs: [] });
+  });
+
+  it('is asked again and again for a run of another user, while somebody looks', () => {
+    vi.useFakeTimers();
+    vi.stubGlobal('document', { visibilityState: 'visible' });
+    const look = vi.fn(async () => undefined);
+    lookOn(
+      { look },
+      'mine',
+      answering(async () => []),
+    );
+    const stop = lookOn(
+      { look },
+      'theirs',
+      answering(async () => [], 'alice'),
+    );
+    expect(look).toHaveBeenCalledTimes(1);
+    vi.advanceTimersByTime(6_000);
+    expect(look).toHaveBeenCalledTimes(4);
+    stop?.();
+    vi.advanceTimersByTime(6_000);
+    expect(look).toHaveBeenCalledTimes(4);
+    vi.unstubAllGlobals();
+    vi.useRealTimers();
   });
 });

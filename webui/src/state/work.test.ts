@@ -57,6 +57,18 @@ describe('the tabs of the consoles', () => {
     tabs.attach(run('x'), 'alice', false);
     expect(tabs.tab).toMatchObject({ owner: 'alice', viewOnly: true, mayDrive: false });
   });
+
+  it('of a guest are made anew when more is shared, or it is shared again', () => {
+    const tabs = consoles();
+    tabs.attach(run('x'), 'alice', false);
+    tabs.attach(run('x'), 'alice', true);
+    expect(tabs.tabs).toHaveLength(1);
+    expect(tabs.tab).toMatchObject({ viewOnly: false, mayDrive: true, cut: false });
+    if (tabs.tab) tabs.tab.cut = true;
+    tabs.attach(run('x'), 'alice', true);
+    expect(tabs.tabs).toHaveLength(1);
+    expect(tabs.tab).toMatchObject({ id: 'x', cut: false });
+  });
 });
 
 describe('a filter', () => {

@@ -12,7 +12,7 @@ import { WebLinksAddon } from '@xterm/addon-web-links';
 import { Terminal } from '@xterm/xterm';
 import type { Follower } from '../lib/channel';
 import type { Following } from '../lib/live';
-import { afterFirstLine, REPLAY_BYTES } from '../lib/replay';
+import { afterFirstLine, howItEnded, REPLAY_BYTES } from '../lib/replay';
 import type { ApiError, Run, StreamSizes, TerminalSize } from '../lib/wire';
 import { look, palette } from './palette';
 import { guard, linkHandler, openLink } from './safety';
@@ -152,7 +152,11 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
           if (ended && options.mode !== 'past') end((over = run));
           else if (until === undefined && parsed >= (until = run.sizes.tty)) caughtUp();
         },
-        failed: options.failed,
+        failed(error) {
+          // Its words are the agent's: no part of them is a sequence.
+          terminal.write(dim(error.message.replace(/\p{Cc}/gu, ' ')));
+          options.failed(error);
+        },
       },
     );
 
@@ -282,10 +286,4 @@ function ourKey(event: KeyboardEvent, options: TerminalOptions): boolean {
   event.preventDefault();
   if (event.type === 'keydown') action();
   return false;
-}
-
-function howItEnded(run: Run): string {
-  if (run.state === 'lost') return `lost: ${run.reason ?? 'nobody saw it end'}`;
-  if (run.signal) return `ended by ${run.signal}`;
-  return `ended, exit code ${run.exitCode ?? 'unknown'}`;
 }

@@ -16,6 +16,7 @@ pub(super) enum Ask {
     Raw(StreamName),
     Screen,
     Search,
+    Viewers,
     Stdin,
     Signal,
     Resize,
@@ -31,6 +32,7 @@ impl Ask {
             "tty" if !is_post => Self::Raw(StreamName::Tty),
             "screen" if !is_post => Self::Screen,
             "search" if !is_post => Self::Search,
+            "viewers" if !is_post => Self::Viewers,
             "stdin" if is_post => Self::Stdin,
             "signal" if is_post => Self::Signal,
             "resize" if is_post => Self::Resize,
@@ -47,6 +49,7 @@ impl Ask {
             Self::Raw(StreamName::Tty) => "/tty",
             Self::Screen => "/screen",
             Self::Search => "/search",
+            Self::Viewers => "/viewers",
             Self::Stdin => "/stdin",
             Self::Signal => "/signal",
             Self::Resize => "/resize",
@@ -56,7 +59,7 @@ impl Ask {
     /// The query words that go on to the agent's own route.
     const fn words(self) -> &'static [&'static str] {
         match self {
-            Self::Info | Self::Signal | Self::Resize => &[],
+            Self::Info | Self::Viewers | Self::Signal | Self::Resize => &[],
             Self::Stream => &["stdout", "stderr", "tty", "follow", "tail"],
             Self::Raw(_) => &["from", "follow", "head", "tail", "since", "until"],
             Self::Screen => &["lines"],
@@ -75,7 +78,7 @@ impl Ask {
         match self {
             Self::Search | Self::Screen => true,
             Self::Stream | Self::Raw(_) => query.split('&').any(scans),
-            Self::Info | Self::Stdin | Self::Signal | Self::Resize => false,
+            Self::Info | Self::Viewers | Self::Stdin | Self::Signal | Self::Resize => false,
         }
     }
 
@@ -87,12 +90,11 @@ impl Ask {
         if self.drives() && grant.access != Access::Drive {
             return false;
         }
-        let shows = |name| grant.streams.is_empty() || grant.streams.contains(&name);
         match self {
-            Self::Raw(name) => shows(name),
-            Self::Screen => shows(StreamName::Tty),
+            Self::Raw(name) => grant.shows(name),
+            Self::Screen => grant.shows(StreamName::Tty),
             Self::Stdin | Self::Signal | Self::Resize => grant.streams.is_empty(),
-            Self::Info | Self::Stream | Self::Search => true,
+            Self::Info | Self::Stream | Self::Search | Self::Viewers => true,
         }
     }
 }
@@ -124,7 +126,7 @@ pub(super) mod tests {
             streams: streams.to_vec(),
             title: "x".to_owned(),
             inode: None,
-            ended: CancellationToken::new(),
+            ended: vec![CancellationToken::new()],
         }
     }
 
@@ -139,6 +141,7 @@ pub(super) mod tests {
             Ask::Raw(Tty),
             Ask::Screen,
             Ask::Search,
+            Ask::Viewers,
             Ask::Stdin,
             Ask::Signal,
             Ask::Resize,
@@ -147,10 +150,16 @@ pub(super) mod tests {
             every.into_iter().filter(|ask| ask.is_in(grant)).collect()
         };
         assert_eq!(allowed(&grant(Access::Drive, &[])), every);
-        assert_eq!(allowed(&grant(Access::View, &[])), every[..7]);
+        assert_eq!(allowed(&grant(Access::View, &[])), every[..8]);
         assert_eq!(
             allowed(&grant(Access::View, &[Stdout])),
-            [Ask::Info, Ask::Stream, Ask::Raw(Stdout), Ask::Search]
+            [
+                Ask::Info,
+                Ask::Stream,
+                Ask::Raw(Stdout),
+                Ask::Search,
+                Ask::Viewers
+            ]
         );
         // Cannot be made, and would still not be more.
         assert_eq!(
@@ -173,7 +182,9 @@ pub(super) mod tests {
 
     #[test]
     fn every_part_has_one_verb_and_nothing_else_is_a_part() {
-        for part in ["stream", "stdout", "stderr", "tty", "screen", "search"] {
+        for part in [
+            "stream", "stdout", "stderr", "tty", "screen", "search", "viewers",
+        ] {
             assert!(
                 Ask::of(&Method::GET, part).is_some() && Ask::of(&Method::POST, part).is_none()
             );
@@ -183,16 +194,7 @@ pub(super) mod tests {
                 Ask::of(&Method::POST, part).is_some() && Ask::of(&Method::GET, part).is_none()
             );
         }
-        for part in [
-            "kill",
-            "export",
-            "viewers",
-            "",
-            "..",
-            "stdout/..",
-            "%2e%2e",
-            "STDOUT",
-        ] {
+        for part in ["kill", "export", "", "..", "stdout/..", "%2e%2e", "STDOUT"] {
             assert_eq!(Ask::of(&Method::GET, part), None, "{part}");
             assert_eq!(Ask::of(&Method::POST, part), None, "{part}");
         }

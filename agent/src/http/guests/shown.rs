@@ -36,16 +36,14 @@ fn stripped(mut run: Run, grant: &Grant) -> Run {
     run.cwd_after = None;
     run.pid = None;
     run.reason = run.reason.map(|_| reason(run.state).to_owned());
-    if !grant.streams.is_empty() {
-        for sizes in [&mut run.sizes, &mut run.durable] {
-            for (name, size) in [
-                (StreamName::Stdout, &mut sizes.stdout),
-                (StreamName::Stderr, &mut sizes.stderr),
-                (StreamName::Tty, &mut sizes.tty),
-            ] {
-                if !grant.streams.contains(&name) {
-                    *size = 0;
-                }
+    for sizes in [&mut run.sizes, &mut run.durable] {
+        for (name, size) in [
+            (StreamName::Stdout, &mut sizes.stdout),
+            (StreamName::Stderr, &mut sizes.stderr),
+            (StreamName::Tty, &mut sizes.tty),
+        ] {
+            if !grant.shows(name) {
+                *size = 0;
             }
         }
     }
@@ -67,9 +65,8 @@ pub(super) fn shown_frames(body: Body, grant: Grant) -> Body {
 }
 
 fn shown_frame(frame: Frame, grant: &Grant) -> Option<Frame> {
-    let shows = |name: &StreamName| grant.streams.is_empty() || grant.streams.contains(name);
     match frame {
-        Frame::Data { stream, .. } | Frame::Gap { stream, .. } if !shows(&stream) => None,
+        Frame::Data { stream, .. } | Frame::Gap { stream, .. } if !grant.shows(stream) => None,
         Frame::State(run) => Some(Frame::State(Box::new(stripped(*run, grant)))),
         Frame::End(run) => Some(Frame::End(Box::new(stripped(*run, grant)))),
         Frame::Data { .. } | Frame::Gap { .. } | Frame::Resize(_) | Frame::Ping => Some(frame),

@@ -9,10 +9,7 @@ use std::{
 };
 
 use hpcclient_protocol::{
-    ApiError, ErrorCode, RunId,
-    live::{Access, Viewer},
-    run::TerminalSize,
-    share::AuditEntry,
+    ApiError, ErrorCode, RunId, live::Access, run::TerminalSize, share::AuditEntry,
 };
 use tokio::time::timeout;
 
@@ -36,12 +33,7 @@ impl Inside {
         grant: &Grant,
         access: Access,
     ) -> Stay {
-        let viewer = Viewer {
-            user: grant.guest.clone(),
-            access,
-            since_ms: clock::now_ms(),
-        };
-        let present = Arc::new(state.presence().join(run, viewer));
+        let present = Arc::new(state.presence().join(run, &grant.guest, access));
         let mut inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inside.retain(|(_, _, present)| present.strong_count() > 0);
         inside.push((uid, run, Arc::downgrade(&present)));
@@ -50,6 +42,11 @@ impl Inside {
             state: state.clone(),
             leaving: Some(entry(uid, grant, "left")),
         }
+    }
+
+    /// Returns whether a guest looks at a run now.
+    pub(super) fn has(&self, uid: u32, run: RunId) -> bool {
+        self.window(uid, run, |_| true).is_some()
     }
 
     /// Remembers the size of a guest's window; the terminal gets it now or when they type.
@@ -81,6 +78,16 @@ impl Inside {
     }
 
     fn driving(&self, uid: u32, run: RunId) -> Option<Arc<Present>> {
+        self.window(uid, run, |present| present.access() == Access::Drive)
+    }
+
+    /// Returns the newest of a guest's windows to a run that fits.
+    fn window(
+        &self,
+        uid: u32,
+        run: RunId,
+        fits: impl Fn(&Present) -> bool,
+    ) -> Option<Arc<Present>> {
         let inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let theirs = inside
             .iter()
@@ -88,7 +95,7 @@ impl Inside {
             .filter(|(of, at, _)| (*of, *at) == (uid, run));
         theirs
             .filter_map(|(_, _, present)| present.upgrade())
-            .find(|present| present.access() == Access::Drive)
+            .find(|present| fits(present))
     }
 }
 

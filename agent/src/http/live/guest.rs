@@ -242,7 +242,7 @@ async fn follow(
             Err(error) => return Err(error),
         }
         // One that answers and hangs up, again and again, is asked ever less often.
-        pause = if began.elapsed() < PATIENCE {
+        pause = if began.elapsed() < LONGEST_PAUSE {
             (pause * 2).min(LONGEST_PAUSE)
         } else {
             PAUSE

@@ -8,7 +8,11 @@ use hpcclient_protocol::{
     share::{Share, SharedObject},
 };
 
-use super::super::visit::{BOB, CAROL, ask, cat, door, get, has_door, share, spec};
+use http::StatusCode;
+
+use super::super::visit::{
+    BOB, CAROL, Follower, ask, cat, door, get, has_door, revoke, share, spec,
+};
 use crate::node::{Node, wait_until, with_tasks};
 
 /// Every question to a run, on the share socket and on the agent's own.
@@ -64,6 +68,51 @@ fn answered(uid: u32, socket: &Path, questions: &[String]) -> Vec<String> {
             !is_hidden
         });
     open.map(|(_, question)| question.clone()).collect()
+}
+
+#[test]
+fn two_shares_of_a_stream_each_show_both_until_one_is_taken_back() {
+    with_tasks(async {
+        let node = Node::start();
+        let client = node.client().await;
+        let run = RunId::random();
+        client.put(run, &cat()).await;
+        let mut shares = vec![];
+        for stream in [StreamName::Stdout, StreamName::Stderr] {
+            let mut one = spec(run, &[BOB.0], Access::View);
+            let streams = vec![stream];
+            one.object = SharedObject::Run { run, streams };
+            shares.push(share(&client, &one).await);
+        }
+        let door = door(&node).await;
+        let stored = format!("/v1/runs/{run}/stream?follow=false");
+        wait_until("both streams", || {
+            let text = get(BOB.1, &door, &stored).1;
+            text.contains("begun") && text.contains("~problem")
+        });
+        let path = format!("/v1/runs/{run}/search?pattern=e");
+        let (_, found) = get(BOB.1, &door, &path);
+        assert!(
+            found.contains("begun") && found.contains("problem"),
+            "{found}"
+        );
+        // Who follows is seen, sees the others, and is cut when one of the two ends.
+        let viewers = format!("/v1/runs/{run}/viewers");
+        assert_eq!(get(BOB.1, &door, &viewers).0, "404", "bob is not there");
+        let follow = format!("GET /v1/runs/{run}/stream HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut bob = Follower::start(BOB.1, &door, &follow);
+        bob.until("problem");
+        let (status, seen) = get(BOB.1, &door, &viewers);
+        assert!(status == "200" && seen.contains(BOB.0), "{status} {seen}");
+        assert_eq!(get(CAROL.1, &door, &viewers).0, "404");
+        assert_eq!(revoke(&client, shares[1].id).await, StatusCode::NO_CONTENT);
+        bob.until("END");
+        let (_, text) = get(BOB.1, &door, &stored);
+        assert!(
+            text.contains("begun") && !text.contains("~problem"),
+            "{text}"
+        );
+    });
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What another user's run wrote, made so that it cannot act on this terminal.
 //!
-//! Used by `shared`. Invariants: of control characters only newline and tab go through, of escape sequences only
-//! colours (SGR); it does not matter how the bytes are cut.
+//! Used by `shared` for lines, and by `console` for a screen. Invariants: of control characters only newline and tab go
+//! through, of escape sequences only colours (SGR); to a screen also what moves, erases and sets how keys are told, and
+//! nothing that the terminal answers, that names or prints something, or that reaches the clipboard; it does not matter
+//! how the bytes are cut.
 
 /// No colour needs more parameters.
 const LONGEST: usize = 64;
@@ -14,6 +16,8 @@ pub(super) struct Harmless {
     cut: Vec<u8>,
     /// The parameters of the sequence that is being read.
     parameters: String,
+    /// Whether a whole screen is drawn, not lines.
+    draws: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,11 +26,21 @@ enum State {
     Text,
     Escape,
     Sequence,
+    /// Which set of characters, after its place.
+    Set(char),
     /// A title, a link, a clipboard: ends with BEL or ST.
     Told,
 }
 
 impl Harmless {
+    /// Returns the filter for a console, which draws a whole screen.
+    pub(super) fn for_screen() -> Self {
+        Self {
+            draws: true,
+            ..Self::default()
+        }
+    }
+
     /// Returns what of the next bytes may be shown.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.cut);
@@ -68,6 +82,19 @@ impl Harmless {
                 out.push(character);
                 State::Text
             }
+            (State::Text, '\r' | '\x07' | '\x08' | '\x0e' | '\x0f') if self.draws => {
+                out.push(character);
+                State::Text
+            }
+            (State::Escape, '7' | '8' | '=' | '>' | 'D' | 'E' | 'H' | 'M') if self.draws => {
+                out.extend(['\x1b', character]);
+                State::Text
+            }
+            (State::Escape, '(' | ')') if self.draws => State::Set(character),
+            (State::Set(place), '0' | 'A' | 'B') => {
+                out.extend(['\x1b', place, character]);
+                State::Text
+            }
             (State::Escape, '[') => {
                 self.parameters.clear();
                 State::Sequence
@@ -80,15 +107,15 @@ impl Harmless {
                 }
                 State::Sequence
             }
-            (State::Sequence, 'm') if self.is_colour() => {
+            (State::Sequence, _) if self.is_colour(character) || self.draws(character) => {
                 out.push_str("\x1b[");
                 out.push_str(&self.parameters);
-                out.push('m');
+                out.push(character);
                 State::Text
             }
             (State::Told, '\x07' | '\x18' | '\x1a' | '\u{9c}') => State::Text,
             (State::Told, _) => State::Told,
-            (State::Escape | State::Sequence, _) => State::Text,
+            (State::Escape | State::Sequence | State::Set(_), _) => State::Text,
             (State::Text, _) => {
                 if !character.is_control() {
                     out.push(character);
@@ -98,10 +125,42 @@ impl Harmless {
         };
     }
 
-    fn is_colour(&self) -> bool {
-        let of_colour = |c: char| c.is_ascii_digit() || matches!(c, ';' | ':');
-        self.parameters.len() <= LONGEST && self.parameters.chars().all(of_colour)
+    fn is_colour(&self, last: char) -> bool {
+        last == 'm' && is_numbers(&self.parameters)
     }
+
+    /// Whether a sequence only draws. What is not known here is not let through.
+    fn draws(&self, last: char) -> bool {
+        let parameters = self.parameters.as_str();
+        self.draws
+            && match last {
+                '@'
+                | 'A'..='M'
+                | 'P'
+                | 'S'
+                | 'T'
+                | 'X'
+                | 'Z'
+                | '`'
+                | 'a'
+                | 'b'
+                | 'd'..='g'
+                | 'r' => is_numbers(parameters),
+                's' | 'u' => parameters.is_empty(),
+                // Modes: the screen, the cursor, the mouse. Of those without `?` one locks the keyboard.
+                'h' | 'l' => {
+                    parameters == "4" || parameters.strip_prefix('?').is_some_and(is_numbers)
+                }
+                'q' => parameters.strip_suffix(' ').is_some_and(is_numbers),
+                'p' => parameters == "!",
+                _ => false,
+            }
+    }
+}
+
+fn is_numbers(parameters: &str) -> bool {
+    let of_numbers = |c: char| c.is_ascii_digit() || matches!(c, ';' | ':');
+    parameters.len() <= LONGEST && parameters.chars().all(of_numbers)
 }
 
 #[cfg(test)]
@@ -143,6 +202,35 @@ mod tests {
             );
         }
         assert_eq!(shown(b"a\x9b\xff"), "a\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn a_screen_is_drawn_and_nothing_is_answered_or_named() {
+        let drawn =
+            |text: &str| String::from_utf8(Harmless::for_screen().take(text.as_bytes())).unwrap();
+        let screen = "\x1b[?1049h\x1b[H\x1b[2J\x1b[1;31mred\x1b[0m\r\n\x08\x1b[3;4H\x1b[K\x1b(0lqk\x1b(B\x1b7\x1b8\x1b[?25l\x1b[2 q";
+        assert_eq!(drawn(screen), screen);
+        for hostile in [
+            "\x1b]0;title\x07",
+            "\x1b]52;c;cm0gLXJm\x1b\\",
+            "\x1b[6n",
+            "\x1b[c",
+            "\x1b[>c",
+            "\x1bZ",
+            "\x1bc",
+            "\x05",
+            "\x1b[21t",
+            "\x1b[5i",
+            "\x1b[>q",
+            "\x1b[?u",
+            "\x1b[?25$p",
+            "\x1b[2h",
+            "\x1b[?4m",
+            "\x1bP$q\x1b\\",
+            "\u{9b}",
+        ] {
+            assert_eq!(drawn(&format!("a{hostile}b")), "ab", "{hostile:?}");
+        }
     }
 
     #[test]
