@@ -189,23 +189,22 @@ impl Follower {
             .map_err(|_| RunError::Stopping)?
     }
 
-    /// A terminal writes small records, and a message costs more than its bytes: many go in one.
+    /// Ends with the first data: what is longer waits as long in memory for a viewer that does not read.
     fn append(&mut self, to: &mut BytesMut, max: usize) -> Result<usize, RunError> {
         let before = to.len();
-        let mut data = 0;
         loop {
-            let frame = match self.next_now(max - data) {
+            let frame = match self.next_now(max) {
                 // What was read before the failure is good; the failure comes again next time.
-                Err(_) if to.len() > before => return Ok(data),
+                Err(_) if to.len() > before => return Ok(0),
                 frame => frame?,
             };
             let Some(frame) = frame else {
-                return Ok(data);
+                return Ok(0);
             };
-            if let Frame::Data { bytes, .. } = &frame {
-                data += bytes.len();
-            }
             frame.encode(to);
+            if let Frame::Data { bytes, .. } = &frame {
+                return Ok(bytes.len());
+            }
         }
     }
 
