@@ -6,7 +6,6 @@
 // decides it; the focus is never taken unasked; after a flood of which a part was passed over, the screen is
 // the agent's, so it is as if every byte had been shown.
 // Not here: anything of Svelte or of the page's entry, which this chunk must not import.
-import { FitAddon } from '@xterm/addon-fit';
 import { SearchAddon } from '@xterm/addon-search';
 import { WebLinksAddon } from '@xterm/addon-web-links';
 import { Terminal } from '@xterm/xterm';
@@ -15,6 +14,7 @@ import type { Following } from '../lib/live';
 import { afterFirstLine, howItEnded, REPLAY_BYTES } from '../lib/replay';
 import type { ApiError, Run, StreamSizes, TerminalSize } from '../lib/wire';
 import { look, palette } from './palette';
+import { Room } from './room';
 import { guard, linkHandler, openLink } from './safety';
 
 export { mountPlayer } from './player';
@@ -57,11 +57,8 @@ export interface MountedTerminal {
 }
 
 const dim = (text: string) => `\r\n\x1b[0;2m[${text}]\x1b[0m\r\n`;
-const RESIZE_MS = 60;
 /** A flood is over when fewer bytes than these come in this time. */
 const CALM = { ms: 300, bytes: 16 * 1024 };
-/** An answer to a wish for a size takes a round trip; only what lasts longer is worth a word. */
-const BOXED_MS = 900;
 
 export function mount(element: HTMLElement, options: TerminalOptions): MountedTerminal {
   const drives = options.mode === 'drive';
@@ -74,15 +71,15 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
     cols: options.run.spec.pty?.cols ?? 80,
     rows: options.run.spec.pty?.rows ?? 24,
   });
-  const fit = new FitAddon();
   const search = new SearchAddon();
-  terminal.loadAddon(fit);
   terminal.loadAddon(search);
   terminal.loadAddon(new WebLinksAddon(openLink));
   /** Until what was written before this view came is on the screen. */
   let past = true;
   const maySend = guard(terminal, () => !past && drives);
   terminal.open(element);
+  const { sized, boxed } = options;
+  const room = new Room(element, terminal, { fixed: options.mode === 'past', sized, boxed, wish });
   terminal.onTitleChange(options.titled);
   terminal.attachCustomKeyEventHandler((event) => ourKey(event, options));
 
@@ -145,7 +142,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
         },
         resize(size) {
           terminal.resize(size.cols, size.rows);
-          fitNow();
+          room.fit();
         },
         run(run, ended) {
           options.changed(run);
@@ -200,43 +197,10 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
     if (options.mode === 'past') element.scrollTop = element.scrollHeight;
   }
 
-  let boxedTimer: ReturnType<typeof setTimeout> | undefined;
-  /** Returns the size that its place has room for, when that is another than it has. */
-  function fitNow(): TerminalSize | undefined {
-    clearTimeout(boxedTimer);
-    if (options.mode === 'past' || element.offsetParent === null) return undefined;
-    const room = fit.proposeDimensions();
-    if (!room || Number.isNaN(room.cols) || room.cols < 2) return undefined;
-    options.sized(room);
-    const { cols, rows } = terminal;
-    if (room.cols === cols && room.rows === rows) {
-      options.boxed(undefined);
-      return undefined;
-    }
-    boxedTimer = setTimeout(() => options.boxed({ cols, rows }), BOXED_MS);
-    showCursor();
-    return room;
-  }
-
-  let frame = 0;
-  /** Where the terminal is larger than its place, the place follows the cursor. */
-  function showCursor(): void {
-    frame ||= requestAnimationFrame(() => {
-      frame = 0;
-      const { scrollHeight, clientHeight, scrollTop } = element;
-      if (scrollHeight <= clientHeight || options.mode === 'past') return;
-      const row = scrollHeight / terminal.rows;
-      const top = terminal.buffer.active.cursorY * row;
-      if (top < scrollTop) element.scrollTop = top;
-      else if (top + row > scrollTop + clientHeight) element.scrollTop = top + row - clientHeight;
-    });
-  }
-  terminal.onCursorMove(showCursor);
-
   /** Asks for the size of its place. The agent decides; the stream tells. */
   function wish(): void {
-    const room = fitNow();
-    if (room && drives && !past) following?.resize(room);
+    const size = room.fit();
+    if (size && drives && !past) following?.resize(size);
   }
 
   const encoder = new TextEncoder();
@@ -250,13 +214,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
     following?.write(Uint8Array.from(text, (char) => char.charCodeAt(0)));
   });
 
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const watcher = new ResizeObserver(() => {
-    clearTimeout(timer);
-    timer = setTimeout(wish, RESIZE_MS);
-  });
-  watcher.observe(element);
-  fitNow();
+  room.fit();
 
   return {
     focus: () => terminal.focus(),
@@ -264,11 +222,8 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
     recolour: () => (terminal.options.theme = palette()),
     dispose() {
       gone = true;
-      clearTimeout(timer);
       clearTimeout(calm);
-      clearTimeout(boxedTimer);
-      cancelAnimationFrame(frame);
-      watcher.disconnect();
+      room.dispose();
       following?.close();
       terminal.dispose();
     },
