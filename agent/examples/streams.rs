@@ -35,6 +35,8 @@ const SECONDS: u64 = 5;
 /// Each piece starts with the time at which it was written.
 const PIECE: usize = 5000;
 const PIECES_A_SECOND: u64 = 1000;
+/// How far the page lets a console fall behind.
+const BEHIND: u32 = 256 << 10;
 
 type Socket = WebSocketStream<UnixStream>;
 
@@ -76,14 +78,16 @@ fn measure(gigabytes: u64) -> Result<()> {
         .enable_all()
         .build()?;
     let measured = runtime.block_on(async {
-        lag(&agent).await?;
+        lag(&agent, None).await?;
+        lag(&agent, Some(BEHIND)).await?;
         flood(&agent, gigabytes * 1_000_000_000)
     });
     agent.stop()?;
     measured
 }
 
-async fn lag(agent: &Agent) -> Result<()> {
+/// Every byte to each viewer, or, as the page opens a console, none that is further behind.
+async fn lag(agent: &Agent, behind: Option<u32>) -> Result<()> {
     let me = env::current_exe()?;
     let line = format!("stty raw -echo; exec {} produce", me.display());
     let spec = RunSpec {
@@ -94,7 +98,7 @@ async fn lag(agent: &Agent) -> Result<()> {
     let before = agent.memory()?;
     let mut sockets = vec![];
     for _ in 0..VIEWERS {
-        sockets.push(agent.open(id).await?);
+        sockets.push(agent.open(id, behind).await?);
     }
     // Those that do not read are open, and that is all.
     let stalled = sockets.split_off(VIEWERS - STALLED);
@@ -113,14 +117,19 @@ async fn lag(agent: &Agent) -> Result<()> {
     }
     drop(stalled);
     lags.sort_unstable();
+    let all = (VIEWERS - STALLED) as u64 * SECONDS * PIECES_A_SECOND;
+    let shown = 100.0 * lags.len() as f64 / all as f64;
     let at = |share: usize| {
         let lag = lags.get(lags.len() * share / 100).or(lags.last());
         lag.map_or(0.0, |ns| *ns as f64 / 1e6)
     };
     writeln!(
         std::io::stdout(),
-        "{} viewers of 5 MB/s beside {STALLED} stalled: lag p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms; agent +{:.1} MB",
+        "{} viewers of 5 MB/s beside {STALLED} stalled, {}: lag p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms; agent +{:.1} MB",
         VIEWERS - STALLED,
+        behind.map_or("every byte".to_owned(), |_| format!(
+            "the newest ({shown:.0} %)"
+        )),
         at(50),
         at(95),
         at(99),
@@ -142,7 +151,10 @@ async fn watch(mut socket: Socket) -> Result<Vec<u64>> {
         decoder.push(&bytes);
         while let Some(frame) = decoder.next_frame()? {
             match frame {
-                Frame::Data { bytes, .. } => stamps.take(&bytes, now)?,
+                Frame::Data { offset, bytes, .. } => {
+                    stamps.go_to(offset);
+                    stamps.take(&bytes, now)?;
+                }
                 Frame::End(_) => return Ok(stamps.lags),
                 _ => {}
             }
@@ -154,18 +166,26 @@ async fn watch(mut socket: Socket) -> Result<Vec<u64>> {
 /// Finds the times in what `produce` wrote, without a look at the filling: the viewers share one core here.
 #[derive(Default)]
 struct Stamps {
-    at: usize,
+    at: u64,
     head: Vec<u8>,
     lags: Vec<u64>,
 }
 
 impl Stamps {
+    /// What was passed over may have a part of a time in it.
+    fn go_to(&mut self, offset: u64) {
+        if offset != self.at {
+            self.head.clear();
+            self.at = offset;
+        }
+    }
+
     fn take(&mut self, mut bytes: &[u8], now: u64) -> Result<()> {
         while !bytes.is_empty() {
-            let within = self.at % PIECE;
+            let within = usize::try_from(self.at % PIECE as u64)?;
             let (is_stamp, end) = match within {
                 0 => (false, 1),
-                1..21 => (true, 21),
+                1..21 => (within == self.head.len() + 1, 21),
                 _ => (false, PIECE),
             };
             let (part, rest) = bytes.split_at(bytes.len().min(end - within));
@@ -177,7 +197,7 @@ impl Stamps {
                 self.lags.push(now.saturating_sub(written));
                 self.head.clear();
             }
-            self.at += part.len();
+            self.at += part.len() as u64;
             bytes = rest;
         }
         Ok(())
@@ -265,7 +285,7 @@ impl Agent {
         Ok(id)
     }
 
-    async fn open(&self, run: RunId) -> Result<Socket> {
+    async fn open(&self, run: RunId, behind: Option<u32>) -> Result<Socket> {
         let stream = UnixStream::connect(&self.socket).await?;
         let (mut socket, _) = client_async("ws://agent/v1/live", stream).await?;
         let open = ViewerMessage::Open {
@@ -276,7 +296,7 @@ impl Agent {
             writer: None,
             owner: None,
             access: Access::View,
-            behind: None,
+            behind,
         };
         socket
             .send(Message::text(serde_json::to_string(&open)?))

@@ -422,6 +422,7 @@ mod tests {
     use crate::{
         environment::Environment,
         store::{RunRecord, Store},
+        tasks::Tasks,
     };
 
     #[tokio::test]
