@@ -402,7 +402,7 @@ export interface paths {
       path?: never;
       cookie?: never;
     };
-    /** A shared run's `stream`, `stdout`, `stderr`, `tty`, `screen` or `search`, with the query of the route of that name. */
+    /** A shared run's `stream`, `stdout`, `stderr`, `tty`, `screen`, `search` or `viewers`, with the query of the route of that name. */
     get: operations['viewSharedRun'];
     put?: never;
     /** A shared run's `stdin`, `signal` (`INT` only) or `resize`, where the share lets this user drive. */
@@ -2079,6 +2079,8 @@ export interface operations {
         tail?: number;
         /** @description How many bytes of a stream one may be behind; further behind, bytes are passed over without a gap. */
         behind?: number;
+        /** @description Look on as a viewer, whom the other viewers see, and who may do this. */
+        access?: 'view' | 'drive';
       };
       header?: never;
       path: {
