@@ -59,6 +59,8 @@ export interface MountedTerminal {
 const dim = (text: string) => `\r\n\x1b[0;2m[${text}]\x1b[0m\r\n`;
 /** A flood is over when fewer bytes than these come in this time. */
 const CALM = { ms: 300, bytes: 16 * 1024 };
+/** How often the agent is asked for its screen after a flood. */
+const SCREEN_TRIES = 20;
 
 export function mount(element: HTMLElement, options: TerminalOptions): MountedTerminal {
   const drives = options.mode === 'drive';
@@ -112,6 +114,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
     let over: Run | undefined;
     let came = 0;
     let passes = 0;
+    let misses = 0;
     const shown = (length: number) => {
       parsed += length;
       if (past && until !== undefined && parsed >= until) caughtUp();
@@ -170,7 +173,9 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
       calm = undefined;
       if (gone) return;
       if (!calmed || seen !== passes) return settleSoon();
-      if (!snapshot) return;
+      // An agent that is busy with the flood's end has a screen a little later.
+      if (!snapshot) return void (++misses < SCREEN_TRIES && settleSoon());
+      misses = 0;
       const { size, offset, data } = snapshot;
       // What is still to be parsed comes first; what came after the snapshot comes once more.
       terminal.write('\x1bc', () => {
