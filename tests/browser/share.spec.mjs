@@ -121,9 +121,24 @@ await scene({ width: 1000, height: 640, isOurs }, async (alice, context) => {
   await bob.screenshot({ path: picture('share-cut') });
   await alice.bringToFront();
   await type(alice, 'echo fourth-$((40 + 5))', 'fourth-45');
-  assert.doesNotMatch(await screen(bob).innerText(), /fourth-45/);
   await alice.getByRole('button', { name: '2 viewing' }).waitFor({ state: 'detached' });
+  assert.doesNotMatch(await screen(bob).innerText(), /fourth-45/);
   await bob.bringToFront();
   await listShares(bob);
   await bob.getByText('Nobody shares anything with you').waitFor();
+
+  // Shared once more, the tab that was cut lives again.
+  await alice.bringToFront();
+  await share();
+  await dialog.getByRole('textbox').fill(GUEST);
+  await dialog.getByText('May type').click();
+  await dialog.getByRole('button', { name: 'Share', exact: true }).click();
+  await dialog.getByText(`with ${GUEST} · may type`).waitFor();
+  await alice.keyboard.press('Escape');
+  await bob.bringToFront();
+  await listShares(bob);
+  await bob.getByText(new RegExp(`by ${OWNER} · you may type`)).click();
+  await shows(bob, 'fourth-45');
+  await type(bob, 'echo fifth-$((40 + 6))', 'fifth-46');
+  await shows(alice, 'fifth-46');
 });

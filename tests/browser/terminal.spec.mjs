@@ -74,8 +74,8 @@ await scene({ width: 900, height: 600 }, async (page) => {
   await rows.filter({ hasText: /[$#]/ }).waitFor();
   console.log(`prompt ${Date.now() - pressed} ms after Ctrl-C, ${seen.received - before} bytes`);
   assert.ok(seen.received - before < 8_000_000, `${seen.received - before} bytes came after Ctrl-C`);
-  // What was passed over counts: the colour that was set before a flood is the one after it.
-  await page.keyboard.type(`clear; printf '${ESC}[31m'; seq 1 400000; printf '%s${ESC}[0m\\n' in-re""d\n`);
+  // What was passed over counts: a colour that was set in the middle of a flood is the one after it.
+  await page.keyboard.type(`clear; seq 1 400000; printf '${ESC}[31m'; seq 1 400000; printf '%s${ESC}[0m\\n' in-re""d\n`);
   await rows.locator('.xterm-fg-1', { hasText: 'in-red' }).waitFor();
   await page.keyboard.type('echo al""ive\n');
   await rows.filter({ hasText: 'alive' }).waitFor();

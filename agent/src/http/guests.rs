@@ -34,7 +34,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use tower::ServiceExt as _;
 
 use self::{
-    ask::{Ask, words},
+    ask::{Ask, of_shown, words},
     shown::{kept, plain, shown, shown_frames},
     stay::{Inside, entry},
 };
@@ -141,6 +141,9 @@ async fn view(
         return guests.own(id, ask, String::new(), Body::empty()).await;
     }
     let mut asked = words(&query, ask);
+    if ask == Ask::Stream {
+        asked = of_shown(&asked, &grant);
+    }
     if ask == Ask::Search
         && let [name] = grant.streams.as_slice()
     {

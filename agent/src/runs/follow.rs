@@ -125,7 +125,7 @@ impl Follower {
         // Before its turn a run has written nothing.
         if state != RunState::Queued {
             self.seat.take()?;
-            self.pass_over()?;
+            self.pass_over();
             if let Some(frame) = self.reader.next(max)? {
                 return Ok(Some(frame));
             }
@@ -137,9 +137,9 @@ impl Follower {
         Ok(None)
     }
 
-    fn pass_over(&mut self) -> Result<(), RunError> {
-        let (Some(behind), Source::Live(live, watch)) = (self.behind, &self.source) else {
-            return Ok(());
+    fn pass_over(&mut self) {
+        let (Some(behind), Source::Live(_, watch)) = (self.behind, &self.source) else {
+            return;
         };
         let (end, mut at) = (watch.borrow().sizes, self.reader.offsets());
         let pairs = [
@@ -154,10 +154,9 @@ impl Follower {
                 passes = true;
             }
         }
-        if passes && let Some(dir) = live.dir() {
-            self.reader = dir.reader(at)?;
+        if passes {
+            self.reader.pass_to(at);
         }
-        Ok(())
     }
 
     /// Waits until there may be more, at most until it is time for a `Ping`; `false` says the latter.
@@ -204,6 +203,10 @@ impl Follower {
             frame.encode(to);
             if let Frame::Data { bytes, .. } = &frame {
                 return Ok(bytes.len());
+            }
+            // Sizes of the terminal may come for ever without data.
+            if to.len() - before >= FRAME {
+                return Ok(0);
             }
         }
     }

@@ -387,7 +387,9 @@ impl KeptRun {
     /// this shim may not live until there is room.
     fn note_over(&mut self) {
         let Some(over) = &self.over else { return };
-        if self.record.state == RunState::Stalled && self.record.exit_code.is_none() {
+        // A disk that does not answer would not take the record either, and hold up everything.
+        let is_refused = self.retry_at.is_some() || self.in_doubt;
+        if is_refused && self.record.state == RunState::Stalled && self.record.exit_code.is_none() {
             self.record.exit_code = Some(over.code);
             self.record.signal.clone_from(&over.signal);
             self.record.ended_ms = Some(steady_ms());
@@ -467,7 +469,8 @@ impl KeptRun {
     }
 
     fn go_on(&mut self) {
-        if self.retry_at.is_some() || self.in_doubt {
+        let is_overdue = self.asked.is_some_and(|(since, at)| at > since + PATIENCE);
+        if self.retry_at.is_some() || self.in_doubt || is_overdue {
             return;
         }
         if self.record.state == RunState::Stalled {

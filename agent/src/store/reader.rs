@@ -151,6 +151,14 @@ impl RunReader {
         self.next
     }
 
+    /// Passes over what lies before these offsets, without a `Gap`. The sizes of the terminal on the way still come.
+    pub fn pass_to(&mut self, to: StreamSizes) {
+        for stream in STREAMS {
+            let next = segment::size_of_mut(&mut self.next, stream);
+            *next = (*next).max(segment::size_of(&to, stream));
+        }
+    }
+
     /// Returns when the bytes were written that [`Self::next`] returned last, in nanoseconds since 1970 by the node's
     /// clock.
     #[must_use]

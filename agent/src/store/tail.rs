@@ -54,6 +54,12 @@ impl Tail {
         }
     }
 
+    /// Gives back the room that was for more.
+    pub(super) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.entries.shrink_to_fit();
+    }
+
     /// Returns how many entries it has.
     pub(super) fn entries(&self) -> usize {
         self.entries.len()

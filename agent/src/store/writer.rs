@@ -249,6 +249,7 @@ impl RunWriter {
     pub fn leave(mut self) -> (Vec<Unsynced>, Unsaved) {
         let files = self.take_unsynced(true);
         self.unsaved.sizes = self.sizes;
+        self.unsaved.tail.shrink();
         (files, self.unsaved)
     }
 

@@ -260,7 +260,10 @@ async fn drive(place: &Place, id: RunId, is_view: bool) -> anyhow::Result<()> {
         while waits {
             // From when this window is one of the viewers'.
             sleep(GUEST_PAUSE).await;
-            let (size, bridge) = (terminal::size()?, login::bridge().await?);
+            let size = terminal::size()?;
+            let Ok(bridge) = login::bridge().await else {
+                continue;
+            };
             let agent = place.of(&bridge.agent(&place.cluster));
             let sized = agent.resize(id, size).await;
             waits = sized.is_err_and(|error| error.code() == ErrorCode::Unavailable);

@@ -26,6 +26,8 @@ enum State {
     Text,
     Escape,
     Sequence,
+    /// One with more than its last character.
+    Odd,
     /// Which set of characters, after its place.
     Set(char),
     /// A title, a link, a clipboard: ends with BEL or ST.
@@ -100,7 +102,7 @@ impl Harmless {
                 State::Sequence
             }
             (State::Escape, ']' | 'P' | 'X' | '^' | '_') => State::Told,
-            (State::Escape, ' '..='/') => State::Escape,
+            (State::Escape | State::Odd, ' '..='/') => State::Odd,
             (State::Sequence, ' '..='?') => {
                 if self.parameters.len() <= LONGEST {
                     self.parameters.push(character);
@@ -115,7 +117,7 @@ impl Harmless {
             }
             (State::Told, '\x07' | '\x18' | '\x1a' | '\u{9c}') => State::Text,
             (State::Told, _) => State::Told,
-            (State::Escape | State::Sequence | State::Set(_), _) => State::Text,
+            (State::Escape | State::Odd | State::Sequence | State::Set(_), _) => State::Text,
             (State::Text, _) => {
                 if !character.is_control() {
                     out.push(character);
@@ -149,13 +151,24 @@ impl Harmless {
                 's' | 'u' => parameters.is_empty(),
                 // Modes: the screen, the cursor, the mouse. Of those without `?` one locks the keyboard.
                 'h' | 'l' => {
-                    parameters == "4" || parameters.strip_prefix('?').is_some_and(is_numbers)
+                    parameters == "4" || parameters.strip_prefix('?').is_some_and(are_drawing)
                 }
                 'q' => parameters.strip_suffix(' ').is_some_and(is_numbers),
                 'p' => parameters == "!",
                 _ => false,
             }
     }
+}
+
+/// The private modes that only draw, or tell how keys and the mouse are reported once somebody uses them. Others resize or
+/// raise the window, are answered, or make the terminal another one that is not put back.
+const DRAWING: [&str; 19] = [
+    "1", "5", "6", "7", "12", "25", "47", "66", "1000", "1002", "1003", "1006", "1007", "1015",
+    "1047", "1048", "1049", "2004", "2026",
+];
+
+fn are_drawing(modes: &str) -> bool {
+    modes.split(';').all(|mode| DRAWING.contains(&mode))
 }
 
 fn is_numbers(parameters: &str) -> bool {
@@ -225,6 +238,14 @@ mod tests {
             "\x1b[?u",
             "\x1b[?25$p",
             "\x1b[2h",
+            "\x1b[?2l",
+            "\x1b[?3h",
+            "\x1b[?1001h",
+            "\x1b[?1004h",
+            "\x1b[?2048h",
+            "\x1b[?25;2l",
+            "\x1b#8",
+            "\x1b*H",
             "\x1b[?4m",
             "\x1bP$q\x1b\\",
             "\u{9b}",
@@ -248,6 +269,9 @@ mod tests {
             at in 0..60_usize,
         ) {
             let at = at.min(bytes.len());
+            let mut screen = Harmless::for_screen();
+            let drawn = [screen.take(&bytes[..at]), screen.take(&bytes[at..])].concat();
+            prop_assert_eq!(drawn, Harmless::for_screen().take(&bytes));
             let mut filter = Harmless::default();
             let mut pieces = filter.take(&bytes[..at]);
             pieces.extend(filter.take(&bytes[at..]));

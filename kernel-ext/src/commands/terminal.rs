@@ -19,9 +19,10 @@ const INTERRUPT: u8 = 3;
 
 /// What a program of the node may have left on: the other screen, a part of it that scrolls (to end that moves the
 /// cursor), a hidden cursor, colours, the characters that draw lines, the mouse, marked pastes, keys of an application,
-/// keys as kitty and xterm report them.
-const QUIET: &[u8] = b"\x1b[?1049l\x1b7\x1b[r\x1b8\x1b[?25h\x1b[0m\x1b(B\x0f\
-    \x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\x1b[<u\x1b[>4m";
+/// keys as kitty and xterm report them; characters that push others on, a place that counts from the part that scrolls,
+/// lines that do not go on, colours the other way round, the cursor's shape.
+const QUIET: &[u8] = b"\x1b[?1049l\x1b[4l\x1b[?5l\x1b[?6l\x1b[?7h\x1b[?69l\x1b[0 q\x1b7\x1b[r\x1b8\x1b[?25h\x1b[0m\x1b(B\x0f\
+    \x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1006l\x1b[?1015l\x1b[?2004l\x1b[?1l\x1b>\x1b[<u\x1b[>4m";
 
 /// Returns the size of the terminal that stdin is.
 pub(super) fn size() -> io::Result<TerminalSize> {

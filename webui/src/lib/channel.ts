@@ -64,6 +64,8 @@ export class Channel {
   #pending = 0;
   /** Bytes that may come. */
   #granted = 0;
+  /** The size that was wished for last: another number has to wish anew. */
+  #size: TerminalSize | undefined;
   #seq = 0;
   #unacked: { seq: number; bytes: Uint8Array }[] = [];
   /** What was typed while enough was on its way. */
@@ -100,6 +102,7 @@ export class Channel {
       writer: this.writer,
       ...this.standing,
     });
+    if (this.#size) this.resize(this.#size);
     for (const { seq, bytes } of this.#unacked) sender.stdin(this.number, seq, bytes);
     this.#send();
   }
@@ -152,6 +155,7 @@ export class Channel {
 
   resize(size: TerminalSize): boolean {
     if (!this.#drives) return false;
+    this.#size = size;
     this.#sender?.message({ type: 'resize', channel: this.number, size });
     return true;
   }

@@ -117,10 +117,12 @@ export class Live implements Sender {
   /** Another number tells what is still on its way for the old place from what is new. */
   #restart(channel: Channel, from: StreamSizes): void {
     if (!this.#channels.delete(channel.number)) return;
-    this.message({ type: 'close', channel: channel.number });
+    const old = channel.number;
     channel.restart(++this.#lastChannel, from);
     this.#channels.set(channel.number, channel);
     if (this.#up) channel.attach(this);
+    // Last: who leaves before the next has come gives the terminal's size away.
+    this.message({ type: 'close', channel: old });
   }
 
   #dial(): void {

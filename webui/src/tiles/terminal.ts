@@ -3,8 +3,8 @@
 // Mounted by `Terminal.svelte`. Invariants: bytes count as shown only when xterm has parsed them, so a
 // flood is bounded by the credit and Ctrl-C stays quick; nothing of the past is answered, and of the
 // present only what `safety.ts` lists; the size is what the stream says it is, because the agent
-// decides it; the focus is never taken unasked; after a flood of which a part was passed over, the screen is
-// the agent's, so it is as if every byte had been shown.
+// decides it; the focus is never taken unasked; after a flood of which a part was passed over, the screen and
+// the nearer scroll-back are the agent's.
 // Not here: anything of Svelte or of the page's entry, which this chunk must not import.
 import { SearchAddon } from '@xterm/addon-search';
 import { WebLinksAddon } from '@xterm/addon-web-links';
@@ -13,6 +13,7 @@ import type { Follower } from '../lib/channel';
 import type { Following } from '../lib/live';
 import { afterFirstLine, howItEnded, REPLAY_BYTES } from '../lib/replay';
 import type { ApiError, Run, StreamSizes, TerminalSize } from '../lib/wire';
+import { Calm } from './calm';
 import { look, palette } from './palette';
 import { Room } from './room';
 import { guard, linkHandler, openLink } from './safety';
@@ -56,11 +57,9 @@ export interface MountedTerminal {
   dispose(): void;
 }
 
+/** RIS */
+const RESET = [0x1b, 0x63];
 const dim = (text: string) => `\r\n\x1b[0;2m[${text}]\x1b[0m\r\n`;
-/** A flood is over when fewer bytes than these come in this time. */
-const CALM = { ms: 300, bytes: 16 * 1024 };
-/** How often the agent is asked for its screen after a flood. */
-const SCREEN_TRIES = 20;
 
 export function mount(element: HTMLElement, options: TerminalOptions): MountedTerminal {
   const drives = options.mode === 'drive';
@@ -87,7 +86,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
 
   let following: Following | undefined;
   let gone = false;
-  let calm: ReturnType<typeof setTimeout> | undefined;
+  let calm: Calm | undefined;
   void options.screen().then((snapshot) => {
     if (gone) return;
     if (snapshot) restore(snapshot);
@@ -112,9 +111,8 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
     let cut = inside;
     let parsed = from;
     let over: Run | undefined;
-    let came = 0;
-    let passes = 0;
-    let misses = 0;
+    let refused = false;
+    const flood = (calm = new Calm(settle));
     const shown = (length: number) => {
       parsed += length;
       if (past && until !== undefined && parsed >= until) caughtUp();
@@ -125,27 +123,29 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
         data(_, bytes, done) {
           const visible = cut ? bytes.subarray(afterFirstLine(bytes)) : bytes;
           cut = false;
-          came += bytes.length;
+          flood.came(bytes.length);
           terminal.write(visible, () => {
             done();
             shown(bytes.length);
           });
         },
         gap(_, missing) {
-          shown(missing);
-          terminal.write(dim(`${missing} bytes are not kept any more`));
+          terminal.write(dim(`${missing} bytes are not kept any more`), () => shown(missing));
         },
         skipped(_, missing) {
-          shown(missing);
           cut = true;
           // CAN ends a sequence whose rest was passed over.
-          terminal.write('\x18' + dim(`${missing} bytes passed over; Runs has them all`));
-          passes++;
-          settleSoon();
+          const note = '\x18' + dim(`${missing} bytes passed over; Runs has them all`);
+          terminal.write(note, () => shown(missing));
+          flood.passed();
         },
         resize(size) {
-          terminal.resize(size.cols, size.rows);
-          room.fit();
+          // In its place among the bytes.
+          terminal.write('', () => {
+            if (gone) return;
+            terminal.resize(size.cols, size.rows);
+            room.fit();
+          });
         },
         run(run, ended) {
           options.changed(run);
@@ -153,6 +153,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
           else if (until === undefined && parsed >= (until = run.sizes.tty)) caughtUp();
         },
         failed(error) {
+          refused = true;
           // Its words are the agent's: no part of them is a sequence.
           terminal.write(dim(error.message.replace(/\p{Cc}/gu, ' ')));
           options.failed(error);
@@ -160,34 +161,27 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
       },
     );
 
-    function settleSoon(): void {
-      calm ??= setTimeout(() => void settle(), CALM.ms);
-    }
-
     /** Puts the agent's screen in the place of one that misses what was passed over. */
-    async function settle(): Promise<void> {
-      const seen = passes;
-      const calmed = came < CALM.bytes;
-      came = 0;
-      const snapshot = calmed ? await options.screen() : undefined;
-      calm = undefined;
-      if (gone) return;
-      if (!calmed || seen !== passes) return settleSoon();
-      // An agent that is busy with the flood's end has a screen a little later.
-      if (!snapshot) return void (++misses < SCREEN_TRIES && settleSoon());
-      misses = 0;
+    async function settle(isStill: () => boolean): Promise<boolean> {
+      const was = over;
+      const snapshot = await options.screen();
+      if (gone || refused) return true;
+      // Of what ended meanwhile the last screen is wanted.
+      if (!snapshot || !isStill() || was !== over) return false;
       const { size, offset, data } = snapshot;
       // What is still to be parsed comes first; what came after the snapshot comes once more.
-      terminal.write('\x1bc', () => {
+      terminal.write('', () => {
         past = true;
         until = Math.max(parsed, offset);
         parsed = offset;
         terminal.resize(size.cols, size.rows);
       });
-      terminal.write(data, () => shown(0));
+      // In one piece: between the two a key would mean something else.
+      terminal.write(new Uint8Array([...RESET, ...data]), () => shown(0));
       if (over) end(over);
       cut = false;
       following?.restart({ stdout: 0, stderr: 0, tty: offset });
+      return true;
     }
   }
 
@@ -227,7 +221,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
     recolour: () => (terminal.options.theme = palette()),
     dispose() {
       gone = true;
-      clearTimeout(calm);
+      calm?.stop();
       room.dispose();
       following?.close();
       terminal.dispose();

@@ -60,7 +60,7 @@ impl Ask {
     const fn words(self) -> &'static [&'static str] {
         match self {
             Self::Info | Self::Viewers | Self::Signal | Self::Resize => &[],
-            Self::Stream => &["stdout", "stderr", "tty", "follow", "tail"],
+            Self::Stream => &["stdout", "stderr", "tty", "follow", "tail", "behind"],
             Self::Raw(_) => &["from", "follow", "head", "tail", "since", "until"],
             Self::Screen => &["lines"],
             Self::Search => &["pattern", "stream", "fixed", "ignoreCase", "limit"],
@@ -111,6 +111,19 @@ pub(super) fn words(query: &str, ask: Ask) -> String {
     known.collect::<Vec<_>>().join("&")
 }
 
+/// Returns the words without the offsets of streams that are not shown: one past the end is refused, which would tell how
+/// long such a stream is.
+pub(super) fn of_shown(words: &str, grant: &Grant) -> String {
+    let all = [StreamName::Stdout, StreamName::Stderr, StreamName::Tty];
+    let is_shown = |word: &&str| {
+        let name = word.split('=').next();
+        let stream = all.iter().find(|stream| Some(stream.as_str()) == name);
+        stream.is_none_or(|stream| grant.shows(*stream))
+    };
+    let shown = words.split('&').filter(is_shown);
+    shown.collect::<Vec<_>>().join("&")
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use hpcclient_protocol::ShareId;
@@ -128,6 +141,18 @@ pub(super) mod tests {
             inode: None,
             ended: vec![CancellationToken::new()],
         }
+    }
+
+    #[test]
+    fn a_guest_names_no_offset_of_what_is_not_shown_and_may_want_the_newest() {
+        let asked = words(
+            "stdout=1&stderr=2&behind=300&access=drive&tty=4",
+            Ask::Stream,
+        );
+        assert_eq!(asked, "stdout=1&stderr=2&behind=300&tty=4");
+        let part = grant(Access::View, &[StreamName::Stdout]);
+        assert_eq!(of_shown(&asked, &part), "stdout=1&behind=300");
+        assert_eq!(of_shown(&asked, &grant(Access::View, &[])), asked);
     }
 
     #[test]
