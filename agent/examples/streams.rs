@@ -25,9 +25,15 @@ use hpcclient_protocol::{
     run::{StreamSizes, TerminalSize},
     status::AgentHello,
 };
+use http_body_util::Empty;
+use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http2, upgrade::Upgraded};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::net::UnixStream;
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+use tokio::{net::UnixStream, task::JoinSet};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::Role},
+};
 
 const VIEWERS: usize = 50;
 const STALLED: usize = 5;
@@ -38,7 +44,8 @@ const PIECES_A_SECOND: u64 = 1000;
 /// How far the page lets a console fall behind.
 const BEHIND: u32 = 256 << 10;
 
-type Socket = WebSocketStream<UnixStream>;
+type Bridge = http2::SendRequest<Empty<Bytes>>;
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 fn main() -> Result<()> {
     let mut args = env::args().skip(1);
@@ -78,15 +85,15 @@ fn measure(gigabytes: u64) -> Result<()> {
         .enable_all()
         .build()?;
     let measured = runtime.block_on(async {
-        lag(&agent, None).await?;
         lag(&agent, Some(BEHIND)).await?;
+        lag(&agent, None).await?;
         flood(&agent, gigabytes * 1_000_000_000)
     });
     agent.stop()?;
     measured
 }
 
-/// Every byte to each viewer, or, as the page opens a console, none that is further behind.
+/// As the page opens a console, no viewer further behind than that; or every byte to each.
 async fn lag(agent: &Agent, behind: Option<u32>) -> Result<()> {
     let me = env::current_exe()?;
     let line = format!("stty raw -echo; exec {} produce", me.display());
@@ -96,9 +103,10 @@ async fn lag(agent: &Agent, behind: Option<u32>) -> Result<()> {
     };
     let id = agent.run(&spec)?;
     let before = agent.memory()?;
+    let (bridge, _talking) = agent.connect().await?;
     let mut sockets = vec![];
     for _ in 0..VIEWERS {
-        sockets.push(agent.open(id, behind).await?);
+        sockets.push(open(&bridge, id, behind).await?);
     }
     // Those that do not read are open, and that is all.
     let stalled = sockets.split_off(VIEWERS - STALLED);
@@ -136,6 +144,34 @@ async fn lag(agent: &Agent, behind: Option<u32>) -> Result<()> {
         megabytes(most.saturating_sub(before)),
     )?;
     Ok(())
+}
+
+async fn open(bridge: &Bridge, run: RunId, behind: Option<u32>) -> Result<Socket> {
+    let request = Request::builder()
+        .method(Method::CONNECT)
+        .uri("http://agent/v1/live")
+        .header("sec-websocket-version", "13")
+        .extension(hyper::ext::Protocol::from_static("websocket"))
+        .body(Empty::new())?;
+    let mut bridge = bridge.clone();
+    bridge.ready().await?;
+    let answer = bridge.send_request(request).await?;
+    ensure!(answer.status() == StatusCode::OK, "{}", answer.status());
+    let upgraded = TokioIo::new(hyper::upgrade::on(answer).await?);
+    let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+    let open = ViewerMessage::Open {
+        channel: 1,
+        run,
+        from: StreamSizes::default(),
+        credit: u32::MAX,
+        writer: None,
+        owner: None,
+        access: Access::View,
+        behind,
+    };
+    let text = serde_json::to_string(&open)?;
+    socket.send(Message::text(text)).await?;
+    Ok(socket)
 }
 
 /// Follows to the end; returns how old each piece was when it came.
@@ -285,23 +321,18 @@ impl Agent {
         Ok(id)
     }
 
-    async fn open(&self, run: RunId, behind: Option<u32>) -> Result<Socket> {
+    /// One connection for all viewers, with the windows of the bridge.
+    async fn connect(&self) -> Result<(Bridge, JoinSet<hyper::Result<()>>)> {
         let stream = UnixStream::connect(&self.socket).await?;
-        let (mut socket, _) = client_async("ws://agent/v1/live", stream).await?;
-        let open = ViewerMessage::Open {
-            channel: 1,
-            run,
-            from: StreamSizes::default(),
-            credit: u32::MAX,
-            writer: None,
-            owner: None,
-            access: Access::View,
-            behind,
-        };
-        socket
-            .send(Message::text(serde_json::to_string(&open)?))
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size((1 << 31) - 1)
+            .max_frame_size(64 << 10)
+            .handshake(TokioIo::new(stream))
             .await?;
-        Ok(socket)
+        let mut talking = JoinSet::new();
+        talking.spawn(connection);
+        Ok((sender, talking))
     }
 
     fn memory(&self) -> Result<u64> {

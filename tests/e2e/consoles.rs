@@ -1,74 +1,33 @@
 //! `hpcclient console` and `run -t`, in a terminal that `script` makes, as a person has them.
 
-use std::{io::Write, process::Command, process::Stdio, time::Duration};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hpcclient_protocol::RunState;
-use hpcclient_tests::{Child, Site, wait_for};
-
-const SECONDS: Duration = Duration::from_secs(30);
+use hpcclient_tests::{Site, Terminal};
 
 /// Keys that leave a console.
 const LEAVE: &[u8] = b"\x1cd";
-
-/// `hpcclient` in a terminal of 100 by 30.
-struct Terminal {
-    child: Child,
-    keys: std::process::ChildStdin,
-}
-
-impl Terminal {
-    fn start(site: &Site, name: &str, args: &str) -> Result<Self> {
-        let plain = site.env().hpcclient(&[])?;
-        let program = plain.get_program().to_owned();
-        let line = format!("stty cols 100 rows 30; {} {args}", program.display());
-        let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
-        command.env_clear();
-        for (key, value) in plain.get_envs() {
-            command.envs(value.map(|value| (key, value)));
-        }
-        command.env("SHELL", "/bin/sh").stdin(Stdio::piped());
-        let mut child = Child::start(&mut command, &site.env().logs(), name)?;
-        let keys = child.take_stdin().context("no pipe")?;
-        Ok(Self { child, keys })
-    }
-
-    fn types(&mut self, keys: &[u8]) -> Result<()> {
-        self.keys.write_all(keys)?;
-        Ok(self.keys.flush()?)
-    }
-
-    fn shows(&self, text: &str) -> Result<()> {
-        wait_for(text, SECONDS, || {
-            let shown = String::from_utf8_lossy(&self.child.stdout()).into_owned();
-            Ok(shown.contains(text).then_some(()))
-        })
-        .with_context(|| String::from_utf8_lossy(&self.child.stdout()).into_owned())
-    }
-}
 
 #[test]
 fn a_console_is_typed_into_left_found_again_and_ended() -> Result<()> {
     let site = Site::new()?;
     site.connect()?;
-    let mut first = Terminal::start(&site, "first", "console")?;
+    let mut first = Terminal::start(site.env(), "first", "console")?;
     first.types(b"echo $((6 * 7))-$(stty size)\r")?;
     first.shows("42-30 100")?;
     first.types(LEAVE)?;
     first.shows("it goes on")?;
-    let output = first.child.finish(SECONDS)?;
+    let output = first.finish()?;
     assert_eq!(output.code, 0, "{}", output.text());
     let run = site.newest_run()?;
     assert_eq!(run.state, RunState::Running);
     let id = run.id.to_string();
 
-    let mut second = Terminal::start(&site, "second", &format!("console {id}"))?;
+    let mut second = Terminal::start(site.env(), "second", &format!("console {id}"))?;
     second.types(b"kept=$((70 + 7)); echo kept-$kept\r")?;
     second.shows("kept-77")?;
     second.types(b"exit 5\r")?;
     second.shows("the console has ended")?;
-    assert_eq!(second.child.finish(SECONDS)?.code, 5);
+    assert_eq!(second.finish()?.code, 5);
     Ok(())
 }
 
@@ -76,19 +35,19 @@ fn a_console_is_typed_into_left_found_again_and_ended() -> Result<()> {
 fn a_viewer_types_nothing_and_both_see_the_same() -> Result<()> {
     let site = Site::new()?;
     site.connect()?;
-    let mut driver = Terminal::start(&site, "driver", "run -t -- cat")?;
+    let mut driver = Terminal::start(site.env(), "driver", "run -t -- cat")?;
     driver.types(b"one\r")?;
     driver.shows("one\r\none\r\n")?;
     let id = site.newest_run()?.id.to_string();
-    let mut viewer = Terminal::start(&site, "viewer", &format!("console --view {id}"))?;
+    let mut viewer = Terminal::start(site.env(), "viewer", &format!("console --view {id}"))?;
     viewer.shows("one")?;
     driver.types(b"two\r")?;
     viewer.shows("two\r\ntwo\r\n")?;
     viewer.types(b"never\r")?;
     viewer.types(LEAVE)?;
-    assert_eq!(viewer.child.finish(SECONDS)?.code, 0);
+    assert_eq!(viewer.finish()?.code, 0);
     driver.types(b"three\r\x04")?;
-    let output = driver.child.finish(SECONDS)?;
+    let output = driver.finish()?;
     assert_eq!(output.code, 0);
     assert!(!output.text().contains("never"), "{}", output.text());
     Ok(())
@@ -109,11 +68,11 @@ fn without_a_terminal_there_is_no_console_and_that_is_said() -> Result<()> {
 #[test]
 fn a_password_that_is_not_typed_leaves_the_terminal_as_it_was() -> Result<()> {
     let site = Site::with_sshd(&["PubkeyAuthentication no", "PasswordAuthentication yes"])?;
-    let mut terminal = Terminal::start(&site, "password", "connect; stty -a; echo over")?;
+    let mut terminal = Terminal::start(site.env(), "password", "connect; stty -a; echo over")?;
     terminal.shows("assword")?;
     terminal.types(b"\x03")?;
     terminal.shows("over")?;
-    let text = String::from_utf8_lossy(&terminal.child.stdout()).into_owned();
+    let text = terminal.text();
     let is_on = |mode| text.split_whitespace().any(|word| word == mode);
     assert!(is_on("echo") && is_on("isig"), "{text}");
     Ok(())

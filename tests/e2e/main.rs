@@ -27,6 +27,7 @@ mod notebook;
 mod openssh;
 mod otp;
 mod policies;
+mod shared_consoles;
 mod sharing;
 mod shell;
 mod ssh_agent;

@@ -23,6 +23,7 @@ mod proxy;
 mod python;
 mod site;
 mod sshd;
+mod terminal;
 mod wait;
 
 pub use account::Account;
@@ -41,4 +42,5 @@ pub use proxy::DelayProxy;
 pub use python::{Python, python};
 pub use site::{CLUSTER, Site};
 pub use sshd::{Setup, Sshd, user_name};
+pub use terminal::Terminal;
 pub use wait::{pause, wait_for};

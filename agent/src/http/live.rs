@@ -3,9 +3,10 @@
 //! One task reads what the viewer says, one writes, and one per channel follows its run. Control
 //! messages overtake bytes, so an interrupt is not behind a flood.
 //! Invariants: a channel never sends more `Data` than was granted; between a channel and the socket
-//! lie at most [`BULK`] frames; a viewer that does not read its control messages is cut.
+//! lies at most one message; a viewer that does not read its control messages is cut.
 //! Not here: the words (`hpcclient_protocol::live`), reading the store (`runs::follow`).
 
+mod bulk;
 mod channel;
 mod guest;
 
@@ -29,7 +30,10 @@ use hpcclient_protocol::{
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::channel::{Channel, Granted};
+use self::{
+    bulk::{Bulk, Piece},
+    channel::{Channel, Granted},
+};
 use super::{
     AppState,
     by::by,
@@ -62,12 +66,12 @@ async fn live(State(state): State<AppState>, upgrade: WebSocketUpgrade) -> Respo
 async fn converse(socket: WebSocket, state: AppState) {
     let (sink, mut stream) = socket.split();
     let (control, control_queue) = mpsc::channel(CONTROL);
-    let (bulk, bulk_queue) = mpsc::channel(BULK);
+    let (bulk, pieces) = bulk::bulk();
     // Ends with this socket, or with the agent.
     let ended = state.stopping().child_token();
     let writer = state
         .tracker()
-        .spawn(write(sink, control_queue, bulk_queue, ended.clone()));
+        .spawn(write(sink, control_queue, pieces, ended.clone()));
     let _end_all = ended.clone().drop_guard();
     let mut viewer = Viewer {
         state,
@@ -103,15 +107,15 @@ async fn converse(socket: WebSocket, state: AppState) {
 async fn write(
     mut sink: SplitSink<WebSocket, Message>,
     mut control: mpsc::Receiver<Message>,
-    mut bulk: mpsc::Receiver<Message>,
+    mut pieces: mpsc::Receiver<Piece>,
     ended: CancellationToken,
 ) {
     loop {
-        let message = tokio::select! {
+        let (message, _turn) = tokio::select! {
             biased;
-            Some(message) = control.recv() => message,
+            Some(message) = control.recv() => (message, None),
             () = ended.cancelled() => break,
-            Some(message) = bulk.recv() => message,
+            Some(piece) = pieces.recv() => (piece.message, Some(piece.turn)),
             else => break,
         };
         let sent = ended.run_until_cancelled(sink.send(message)).await;
@@ -143,7 +147,7 @@ pub(super) struct Cut;
 struct Viewer {
     state: AppState,
     control: mpsc::Sender<Message>,
-    bulk: mpsc::Sender<Message>,
+    bulk: Bulk,
     ended: CancellationToken,
     channels: HashMap<u32, Channel>,
     /// Channels to runs of other users; a number is in one of the two only.
@@ -342,7 +346,5 @@ const MAX_MESSAGE: usize = 256 * 1024;
 const MAX_CHANNELS: usize = 64;
 
 const CONTROL: usize = 256;
-
-const BULK: usize = 1;
 
 const PARTING_LIMIT: std::time::Duration = std::time::Duration::from_millis(500);

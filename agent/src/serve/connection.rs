@@ -89,6 +89,6 @@ const FRAME_BYTES: u32 = 64 * 1024;
 
 /// What waits in one HTTP/2 stream for a client that does not read, beside one piece. Fifty viewers of
 /// one terminal over a connection that is slower than it all have so much waiting.
-const SEND_BYTES: usize = 8 * 1024;
+const SEND_BYTES: usize = 2 * 1024;
 
 const LAST_ANSWERS: Duration = Duration::from_secs(1);

@@ -32,7 +32,7 @@ pub(super) const FILE_NAME: &str = "io.idx";
 /// The size of a record.
 pub(super) const RECORD: usize = 32;
 /// How much of the file is read at a time, and kept for each viewer.
-const BLOCK: usize = 256 * RECORD;
+const BLOCK: usize = 64 * RECORD;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {

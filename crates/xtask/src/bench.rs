@@ -7,8 +7,13 @@ use crate::{
     run::{cargo, command, run},
 };
 
-/// What each needs a login node of its own for: calls; streams and consoles.
-const PROGRAMS: &[&str] = &["tests/bench/bench.py", "tests/bench/streams.py"];
+/// What each needs a login node of its own for: calls; streams and consoles; keys in a flood.
+const PROGRAMS: &[&[&str]] = &[
+    &[".venv/bin/python", "tests/bench/bench.py"],
+    &[".venv/bin/python", "tests/bench/streams.py"],
+    // Before Node 22 a program has to ask for its WebSocket.
+    &["node", "--experimental-websocket", "tests/bench/flood.mjs"],
+];
 
 /// Runs the programs of `tests/bench`.
 pub(crate) fn bench() -> Result<()> {
@@ -16,6 +21,7 @@ pub(crate) fn bench() -> Result<()> {
         ("/usr/sbin/sshd", "openssh-server"),
         ("/usr/bin/ssh", "openssh-client"),
         ("/usr/bin/tmux", "tmux"),
+        ("/usr/bin/chromium", "chromium"),
     ])?;
     install::python(&["demo", "bench"])?;
     build::web()?;
@@ -35,7 +41,7 @@ pub(crate) fn bench() -> Result<()> {
     run(&mut cargo(&viewers))?;
     build::wheel(&programs)?;
     for program in PROGRAMS {
-        let mut bench = command(&programs.testbed, &[".venv/bin/python", program]);
+        let mut bench = command(&programs.testbed, program);
         bench
             .env("HPCCLIENT_AGENT", &programs.agent)
             .env("HPCCLIENT_BIN", &programs.client);

@@ -123,7 +123,7 @@ describe('credit', () => {
     const channel = open(wire);
     flood(wire, channel, 512, 500_000);
     const most = flood(wire, channel, 512, 500_000);
-    expect(most).toBeLessThan(512 * 60);
+    expect(most).toBeLessThan(512 * 50);
     expect(most).toBeGreaterThanOrEqual(LEAST);
     flood(wire, channel, 4096, 1_000_000);
     expect(flood(wire, channel, 4096, 1_000_000)).toBeGreaterThan(100_000);

@@ -216,7 +216,7 @@ export class Channel {
     this.#pace.shown(length, performance.now());
     const { window } = this.#pace;
     const room = window - this.#pending - this.#granted;
-    if (room < window / 4 || !this.#sender || this.ended) return;
+    if (room < window / 2 || !this.#sender || this.ended) return;
     this.#granted += room;
     this.#sender.message({ type: 'credit', channel: this.number, bytes: room });
   }

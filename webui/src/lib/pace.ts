@@ -3,9 +3,9 @@
 // Called by `channel.ts`, which sends credit by it. A page that shows slowly has little waiting in it, so what
 // comes next, such as the echo of a key, is soon seen; one that shows fast is never starved.
 // Invariant: LEAST <= window <= MOST.
-export const LEAST = 16 * 1024;
+export const LEAST = 8 * 1024;
 export const MOST = 128 * 1024;
-const AHEAD_MS = 40;
+const AHEAD_MS = 33;
 /** A rate is of so many bytes or more; fewer tell of the clock and not of the page. */
 const SAMPLE = 8 * 1024;
 

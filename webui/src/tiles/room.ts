@@ -27,6 +27,8 @@ export class Room {
   private resizing: ReturnType<typeof setTimeout> | undefined;
   private boxing: ReturnType<typeof setTimeout> | undefined;
   private frame = 0;
+  /** Whether the terminal has more rows than its place. */
+  private overflows = false;
 
   constructor(
     private readonly element: HTMLElement,
@@ -50,6 +52,7 @@ export class Room {
     if (!room || Number.isNaN(room.cols) || room.cols < 2) return undefined;
     this.options.sized(room);
     const { cols, rows } = this.terminal;
+    this.overflows = rows > room.rows;
     if (room.cols === cols && room.rows === rows) {
       this.options.boxed(undefined);
       return undefined;
@@ -68,10 +71,12 @@ export class Room {
 
   /** Where the terminal is larger than its place, the place follows the cursor. */
   private showCursor(): void {
+    // Measuring lays the page out, in a flood at every frame.
+    if (!this.overflows) return;
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
       const { scrollHeight, clientHeight, scrollTop } = this.element;
-      if (scrollHeight <= clientHeight || this.options.fixed) return;
+      if (scrollHeight <= clientHeight) return;
       const row = scrollHeight / this.terminal.rows;
       const top = this.terminal.buffer.active.cursorY * row;
       if (top < scrollTop) this.element.scrollTop = top;

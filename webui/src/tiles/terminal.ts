@@ -1,6 +1,6 @@
 // A terminal on the screen: xterm.js between a run's tty and the user's keys. A chunk of its own.
 //
-// Mounted by `Terminal.svelte`. Invariants: bytes count as shown only when xterm has parsed them, so a
+// Mounted by `Terminal.svelte`. Invariants: bytes count as shown only when they are on the screen, so a
 // flood is bounded by the credit and Ctrl-C stays quick; nothing of the past is answered, and of the
 // present only what `safety.ts` lists; the size is what the stream says it is, because the agent
 // decides it; the focus is never taken unasked; after a flood of which a part was passed over, the screen and
@@ -16,6 +16,7 @@ import type { ApiError, Run, StreamSizes, TerminalSize } from '../lib/wire';
 import { Calm } from './calm';
 import { look, palette } from './palette';
 import { Room } from './room';
+import { Painter } from './painted';
 import { guard, linkHandler, openLink } from './safety';
 
 export { mountPlayer } from './player';
@@ -87,6 +88,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
   let following: Following | undefined;
   let gone = false;
   let calm: Calm | undefined;
+  const painter = new Painter();
   void options.screen().then((snapshot) => {
     if (gone) return;
     if (snapshot) restore(snapshot);
@@ -124,8 +126,9 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
           const visible = cut ? bytes.subarray(afterFirstLine(bytes)) : bytes;
           cut = false;
           flood.came(bytes.length);
+          painter.came(bytes.length);
           terminal.write(visible, () => {
-            done();
+            painter.painted(done);
             shown(bytes.length);
           });
         },
@@ -138,6 +141,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
           const note = '\x18' + dim(`${missing} bytes passed over; Runs has them all`);
           terminal.write(note, () => shown(missing));
           flood.passed();
+          painter.passed(missing);
         },
         resize(size) {
           // In its place among the bytes.
@@ -205,6 +209,7 @@ export function mount(element: HTMLElement, options: TerminalOptions): MountedTe
   const encoder = new TextEncoder();
   terminal.onData((text) => {
     if (!maySend(text)) return;
+    painter.pressed();
     // Who types has the terminal's size, if the agent agrees.
     wish();
     following?.write(encoder.encode(text));

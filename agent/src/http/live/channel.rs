@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Failure, logged, text};
+use super::{Failure, bulk::Bulk, logged, text};
 use crate::{
     http::AppState,
     presence::Present,
@@ -122,7 +122,7 @@ impl Channel {
 pub(super) struct Outlet {
     pub(super) number: u32,
     pub(super) control: mpsc::Sender<Message>,
-    pub(super) bulk: mpsc::Sender<Message>,
+    pub(super) bulk: Bulk,
 }
 
 impl Outlet {
@@ -178,7 +178,7 @@ async fn send(
     let mut sent = 0u64;
     while !follower.has_ended() {
         // Room first: nothing waits between the store and the socket.
-        let Ok(room) = outlet.bulk.reserve().await else {
+        let Some(room) = outlet.bulk.room().await else {
             return Ok(());
         };
         let credit = granted.borrow_and_update().saturating_sub(sent);
@@ -195,7 +195,7 @@ async fn send(
         drop(room);
         tokio::select! {
             is_more = follower.more() => if !is_more {
-                let Ok(room) = outlet.bulk.reserve().await else { return Ok(()) };
+                let Some(room) = outlet.bulk.room().await else { return Ok(()) };
                 let mut message = outlet.message();
                 Frame::Ping.encode(&mut message);
                 room.send(Message::Binary(message.freeze()));

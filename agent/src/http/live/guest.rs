@@ -473,11 +473,11 @@ const fn offset_in(at: &mut StreamSizes, stream: StreamName) -> &mut u64 {
 async fn put(outlet: &Outlet, frame: &Frame) -> bool {
     let mut bytes = outlet.message();
     frame.encode(&mut bytes);
-    outlet
-        .bulk
-        .send(Message::Binary(bytes.freeze()))
-        .await
-        .is_ok()
+    let Some(room) = outlet.bulk.room().await else {
+        return false;
+    };
+    room.send(Message::Binary(bytes.freeze()));
+    true
 }
 
 const MAX_GUESTS: usize = 16;
