@@ -16,7 +16,7 @@ import type { ApiError, Run, StreamSizes, TerminalSize } from '../lib/wire';
 import { Calm } from './calm';
 import { look, palette } from './palette';
 import { Room } from './room';
-import { Painter } from './painted';
+import { Painter } from './painter';
 import { guard, linkHandler, openLink } from './safety';
 
 export { mountPlayer } from './player';

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Painter } from './painted';
+import { Painter } from './painter';
 
 describe('what was drawn', () => {
   let frames: (() => void)[] = [];
