@@ -20,9 +20,8 @@ use super::{
     Link, RunError, Runs,
     fate::{lives, lost},
     live_run::{LiveRun, lock},
-    waiting::HOLDS,
 };
-use crate::store::RunDir;
+use crate::{node::processes, store::RunDir};
 
 /// A shim's socket that answered.
 struct Found {
@@ -34,11 +33,11 @@ impl Runs {
     /// Connects to every shim of this node, and settles the runs that have none any more.
     pub async fn adopt(&self) {
         let run_dir = self.0.place.run_dir().to_path_buf();
-        self.ask_for_room(HOLDS);
-        let (found, dead) = self
-            .blocking(move || Ok(answering(run_dir)))
-            .await
-            .unwrap_or_default();
+        let (found, room) = tokio::join!(
+            self.blocking(move || Ok(answering(run_dir))),
+            self.blocking(|| Ok(processes::room())),
+        );
+        let (found, dead) = found.unwrap_or_default();
         let mut links = Vec::new();
         for Found { stream, session } in found {
             let Ok(link) = Link::new(stream, session) else {
@@ -54,6 +53,8 @@ impl Runs {
             self.attend(link.clone(), slot);
             links.push(link);
         }
+        // Before what waits is let go: it would all start, as on a node without a limit.
+        self.set_room(room.ok().flatten());
         for link in &links {
             // One that hangs on a dead disk greets later, and is adopted then.
             if timeout(GREETING_LIMIT, link.greeted()).await.is_err() {

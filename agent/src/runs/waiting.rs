@@ -173,10 +173,15 @@ impl Runs {
         let runs = self.clone();
         self.0.tracker.spawn(async move {
             if let Ok(room) = runs.blocking(|| Ok(processes::room())).await {
-                let (used, _) = runs.0.slots.counts();
-                runs.0.slots.set_limit(limit(used, room));
+                runs.set_room(room);
             }
         });
+    }
+
+    /// Takes how many more processes the node allows, beside those that live.
+    pub(super) fn set_room(&self, room: Option<u64>) {
+        let (used, _) = self.0.slots.counts();
+        self.0.slots.set_limit(limit(used, room));
     }
 
     /// Asks again when runs wait, which may be because of what others did then.
