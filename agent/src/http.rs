@@ -1,8 +1,7 @@
 //! The agent's HTTP API as one router.
 //!
 //! A file is a URL segment. Called by `serve`, which puts it behind the Unix socket.
-//! Invariants: every failure is an `ApiError`; a panic in one handler ends that request and nothing
-//! else; no route needs a token, because only processes of this user reach the socket.
+//! Invariants: every failure is an `ApiError`; no route needs a token, because only processes of this user reach the socket.
 //! Not here: its description (`description`, tests only), connections (`serve`), what requests do (`runs`, `files`, `ui`).
 
 mod audit;
@@ -29,15 +28,7 @@ mod streams;
 mod ui;
 mod viewers;
 
-use std::panic::AssertUnwindSafe;
-
-use axum::{
-    Router,
-    extract::Request,
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-};
-use futures_util::FutureExt;
+use axum::{Router, extract::Request};
 use hpcclient_protocol::{ApiError, ErrorCode};
 
 use self::{by::by, failure::Failure};
@@ -65,20 +56,10 @@ pub fn router(state: AppState) -> Router {
         .merge(ui::router())
         .fallback(by(no_such_route))
         .method_not_allowed_fallback(by(no_such_route))
-        .layer(middleware::from_fn(keep_going))
         .with_state(state)
 }
 
 async fn no_such_route(request: Request) -> Failure {
     let what = format!("there is no {} {}", request.method(), request.uri().path());
     Failure(ApiError::new(ErrorCode::NotFound, what))
-}
-
-/// Turns a panic into an answer, so that the other requests of the connection go on.
-async fn keep_going(request: Request, next: Next) -> Response {
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    answer.unwrap_or_else(|_| {
-        let what = "the agent met a defect of its own; its log has the place";
-        Failure(ApiError::new(ErrorCode::Internal, what)).into_response()
-    })
 }

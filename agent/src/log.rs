@@ -1,14 +1,16 @@
 //! The daemon's log: `agent.log` in the run directory, bounded in size.
 //!
-//! Set up by `serve`. In the foreground the log goes to stderr.
+//! Set up by `serve`; what a panic does, by `main` for all of `hpcagent`. In the foreground the log goes to stderr.
 //! Invariants: the log and the one before it together stay below twice [`MAX_BYTES`]; a log that
-//! cannot be written never stops the agent; no tokens, command lines or environment at `info`.
+//! cannot be written never stops the agent; no tokens, command lines or environment at `info`; a panic ends the process.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
+    panic,
     path::{Path, PathBuf},
+    process,
     sync::{Mutex, PoisonError},
 };
 
@@ -49,12 +51,23 @@ fn filter() -> Targets {
 fn start(subscriber: impl tracing::Subscriber + Send + Sync) {
     // A second start in one process keeps the first log.
     let _first = tracing::subscriber::set_global_default(subscriber);
-    report_panics();
 }
 
-fn report_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        tracing::error!(place = ?panic.location(), %panic, "a defect: please report this line");
+/// Makes a panic on any thread end the process, once its message and place are in the log, or on stderr where there is
+/// no log.
+///
+/// In every build, for the portable agent cannot unwind (profile `agent`) and what is tested has to be what ships.
+/// It exits and does not abort: an abort may leave a core, with what people typed.
+pub fn end_on_panic() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(place = ?panic.location(), %panic, "a defect: please report this line");
+        } else {
+            print(panic);
+        }
+        #[expect(clippy::exit, reason = "after a defect nothing else is to run")]
+        process::exit(DEFECT);
     }));
 }
 
@@ -121,12 +134,51 @@ impl<'a> MakeWriter<'a> for BoundedLog {
     }
 }
 
+/// The exit code that Rust gives a program whose main thread panicked.
+const DEFECT: i32 = 101;
+
 /// Enough for weeks of an agent that is well, small beside anyone's quota.
 const MAX_BYTES: u64 = 2 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::{env, process::Command, thread};
+
     use super::*;
+
+    /// Says to a process of these tests that it is to panic; its value is the log, or empty.
+    const LOG: &str = "HPCCLIENT_TEST_LOG";
+
+    #[test]
+    fn a_panic_is_logged_and_ends_the_process() {
+        if let Some(log) = env::var_os(LOG) {
+            end_on_panic();
+            if !log.is_empty() {
+                to_file(Path::new(&log)).unwrap();
+            }
+            let _survived = thread::spawn(|| panic!("a card index with no cards")).join();
+            return;
+        }
+        let this = "log::tests::a_panic_is_logged_and_ends_the_process";
+        let die = |log: &Path| {
+            let mut again = Command::new(env::current_exe().unwrap());
+            again.args([this, "--exact", "--nocapture"]).env(LOG, log);
+            let died = again.output().unwrap();
+            assert_eq!(died.status.code(), Some(DEFECT), "{died:?}");
+            String::from_utf8(died.stderr).unwrap()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("agent.log");
+        let with_log = die(&log);
+        for (said, elsewhere) in [
+            (fs::read_to_string(&log).unwrap(), with_log),
+            (die(Path::new("")), String::new()),
+        ] {
+            assert!(said.contains("a card index with no cards"), "{said}");
+            assert!(said.contains("log.rs:"), "{said}");
+            assert_eq!(elsewhere, "");
+        }
+    }
 
     #[test]
     fn the_log_does_not_grow_for_ever() {

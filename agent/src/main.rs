@@ -11,10 +11,11 @@ use std::{
 };
 
 use anyhow::Context;
-use hpcagent::{connect, hello, serve, sh, shim};
+use hpcagent::{connect, hello, log, serve, sh, shim};
 use hpcclient_protocol::{PROTOCOL_VERSION, VERSION};
 
 fn main() -> ExitCode {
+    log::end_on_panic();
     let mut args: Vec<OsString> = env::args_os().skip(1).collect();
     let command = if args.is_empty() {
         OsString::new()

@@ -51,8 +51,7 @@ impl Tasks {
     }
 }
 
-/// Starts work on a blocking thread, at once. What is returned ends with an error when the work panicked, or when the agent
-/// stopped before it began.
+/// Starts work on a blocking thread, at once. What is returned ends with an error when the agent stopped before it began.
 pub fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> oneshot::Receiver<T> {

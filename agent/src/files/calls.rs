@@ -62,7 +62,7 @@ impl Calls {
         });
         match timeout(self.patience, work).await {
             Ok(Ok(result)) => result,
-            // The call panicked or the runtime ends; both are no answer to the viewer.
+            // The runtime ends or the call takes too long; both are no answer to the viewer.
             Ok(Err(_)) | Err(_) => Err(FileError::NoAnswer),
         }
     }

@@ -15,6 +15,9 @@ use crate::{
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const GLIBC: (u32, u32) = (2, 17);
 const MAX_SIZE: u64 = 4_000_000;
+/// For the linker. The compiler cannot be told to make no tables: the standard library brings its own, and with them
+/// those of everything else.
+const NO_UNWINDING: &str = "crates/xtask/src/no-unwinding.ld";
 
 /// Builds the agent and the wheel, and checks both.
 pub(crate) fn dist() -> Result<()> {
@@ -53,11 +56,11 @@ pub(crate) fn agent() -> Result<()> {
     }
     step("building the portable agent", || {
         let zigbuild = [
-            "zigbuild",
+            "rustc",
             "--quiet",
             "--locked",
             "--profile",
-            "dist",
+            "agent",
             "-p",
             "hpcagent",
             "--bin",
@@ -65,14 +68,16 @@ pub(crate) fn agent() -> Result<()> {
         ];
         let mut cargo = venv("cargo-zigbuild", &zigbuild)?;
         let (major, minor) = GLIBC;
-        capture(
-            cargo
-                .arg("--target")
-                .arg(format!("{TARGET}.{major}.{minor}")),
-        )
-        .map(drop)
+        cargo
+            .arg("--target")
+            .arg(format!("{TARGET}.{major}.{minor}"));
+        let script = path(NO_UNWINDING);
+        cargo
+            .args(["--", "-C"])
+            .arg(format!("link-arg=-Wl,-T,{}", script.display()));
+        capture(&mut cargo).map(drop)
     })?;
-    let built = path(&format!("target/{TARGET}/dist/hpcagent"));
+    let built = path(&format!("target/{TARGET}/agent/hpcagent"));
     let size = fs::metadata(&built)?.len();
     if size > MAX_SIZE {
         bail!("the agent has {size} bytes, over {MAX_SIZE}");
