@@ -3,7 +3,7 @@
 mod as_root {
     use std::time::Duration;
 
-    use anyhow::Result;
+    use anyhow::{Context, Result};
     use hpcclient_tests::{Machine, People, Terminal, wait_for};
     use serde_json::Value;
 
@@ -19,7 +19,7 @@ mod as_root {
         terminal.shows("mine")?;
         let runs: Value = serde_json::from_str(&people.ask("alice", "GET", "runs", None)?.1)?;
         let id = runs.pointer("/runs/0/id").and_then(Value::as_str);
-        Ok((terminal, id.unwrap_or_default().to_owned()))
+        Ok((terminal, id.context("alice has no run")?.to_owned()))
     }
 
     /// Waits until those who look at alice's console are these, by name and access.

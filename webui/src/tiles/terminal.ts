@@ -15,8 +15,8 @@ import { afterFirstLine, howItEnded, REPLAY_BYTES } from '../lib/replay';
 import type { ApiError, Run, StreamSizes, TerminalSize } from '../lib/wire';
 import { Calm } from './calm';
 import { look, palette } from './palette';
-import { Room } from './room';
 import { Painter } from './painter';
+import { Room } from './room';
 import { guard, linkHandler, openLink } from './safety';
 
 export { mountPlayer } from './player';
